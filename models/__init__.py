@@ -1,0 +1,1 @@
+"""Compression methods, speech models, training, model packages and bundled models."""

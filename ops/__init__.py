@@ -1,0 +1,1 @@
+"""The ONNX Runtime custom-op library and its Python side."""
