@@ -1,0 +1,1 @@
+"""The speech networks, one file per family (extra `train`: needs PyTorch)."""
