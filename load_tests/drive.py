@@ -1,0 +1,93 @@
+"""Sends the requests and notes what became of each."""
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import httpx
+
+from load_tests.target import Clip
+
+Outcome = Literal["ok", "shed", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One request.
+
+    Attributes:
+        latency_seconds: from the moment the request was due (open loop) or sent (closed loop) to its whole
+            answer. Counting from when it was due keeps a stalled service from hiding its own queue.
+        outcome: "ok" is a 200, "shed" a 429 or 503, "error" everything else, lost connections and
+            time-outs included.
+        audio_seconds: the length of the recording as the service reports it; 0 unless "ok".
+        detail: the status, or the name of the exception.
+    """
+
+    latency_seconds: float
+    outcome: Outcome
+    audio_seconds: float
+    detail: str
+
+
+def poisson_arrivals(rate: float, seconds: float, seed: int) -> list[float]:
+    """Times in [0, seconds) of a Poisson process with `rate` arrivals a second; the seed fixes them."""
+    generator = random.Random(seed)
+    arrivals = []
+    due = generator.expovariate(rate)
+    while due < seconds:
+        arrivals.append(due)
+        due += generator.expovariate(rate)
+    return arrivals
+
+
+async def open_loop(
+    client: httpx.AsyncClient, clips: Sequence[Clip], arrivals: Sequence[float], model: str | None = None
+) -> list[Sample]:
+    """Send a request at each arrival time, whether or not earlier ones have been answered."""
+    start = time.perf_counter()
+
+    async def arrive(due: float, clip: Clip) -> Sample:
+        await asyncio.sleep(start + due - time.perf_counter())
+        return await _transcribe(client, clip, model, since=start + due)
+
+    requests = zip(arrivals, itertools.cycle(clips), strict=False)
+    return await asyncio.gather(*(arrive(due, clip) for due, clip in requests))
+
+
+async def closed_loop(
+    client: httpx.AsyncClient, clips: Sequence[Clip], clients: int, seconds: float, model: str | None = None
+) -> list[Sample]:
+    """`clients` callers, each sending its next request as soon as its last one is answered, for `seconds`."""
+    end = time.perf_counter() + seconds
+
+    async def call(first: int) -> list[Sample]:
+        samples = []
+        for clip in itertools.islice(itertools.cycle(clips), first % len(clips), None):
+            samples.append(await _transcribe(client, clip, model, since=time.perf_counter()))
+            if time.perf_counter() >= end:
+                break
+        return samples
+
+    return list(itertools.chain.from_iterable(await asyncio.gather(*(call(index) for index in range(clients)))))
+
+
+async def _transcribe(client: httpx.AsyncClient, clip: Clip, model: str | None, *, since: float) -> Sample:
+    try:
+        response = await client.post(
+            "/transcribe",
+            content=clip.data,
+            headers={"content-type": clip.content_type},
+            params={"model": model} if model else None,
+        )
+    except httpx.HTTPError as error:
+        return Sample(time.perf_counter() - since, "error", 0.0, type(error).__name__)
+    latency = time.perf_counter() - since
+    if response.status_code == 200:
+        return Sample(latency, "ok", float(response.json()["duration_seconds"]), "200")
+    outcome: Outcome = "shed" if response.status_code in (429, 503) else "error"
+    return Sample(latency, outcome, 0.0, str(response.status_code))
