@@ -1,0 +1,1 @@
+"""Turning per-frame unit log probabilities into words: language model, lexicon, graph files and decoders."""
