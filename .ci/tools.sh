@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# The programs that the other steps take for granted; installs what is missing where it may.
+set -euo pipefail
+
+missing=()
+command -v c++ >/dev/null || missing+=(g++)
+command -v make >/dev/null || missing+=(make)
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+if [ ${#missing[@]} -gt 0 ]; then
+    if [ "$(id -u)" != 0 ]; then
+        echo "missing, and only root can install it: ${missing[*]}"
+        exit 1
+    fi
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}"
+fi
+c++ --version | head -n 1
+python3 --version

@@ -1,0 +1,76 @@
+"""The table of bundled models in the README, written from their manifests: `python -m models.table README.md`."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from models.package import Manifest, ModelPackage
+from models.store import BUNDLED, ModelStore
+
+BEGIN = "<!-- models: begin (written by `make readme-table`) -->"
+END = "<!-- models: end -->"
+
+
+def render(packages: Iterable[ModelPackage], default: str | None) -> str:
+    """A Markdown table, a row for each package: families together, the dense parent of each first."""
+    ordered = sorted(packages, key=lambda package: (package.manifest.family, -package.manifest.relative_size))
+    if not ordered:
+        return "No model is bundled."
+    corpora = sorted({corpus for package in ordered for corpus in package.manifest.quality})
+    parents = {package.manifest.name: package for package in ordered}
+    lines = [
+        _line(["Model", "Method", "Weights", "Against its parent", *(f"WER, {corpus}" for corpus in corpora), "RTF"]),
+        _line(["---", "---", *["--:"] * (len(corpora) + 3)]),
+    ]
+    for package in ordered:
+        manifest = package.manifest
+        name = f"`{manifest.name}`" + (" (default)" if manifest.name == default else "")
+        parent = parents.get(manifest.parent or "")
+        ratio = f"1/{_bytes(parent.manifest) / _bytes(manifest):.0f}" if parent else ""
+        scores = [f"{100 * manifest.quality[c].wer:.1f}%" if c in manifest.quality else "" for c in corpora]
+        lines.append(_line([name, manifest.method, _size(_bytes(manifest)), ratio, *scores, _factors(manifest)]))
+    return "\n".join(lines)
+
+
+def update(text: str, table: str) -> str:
+    """`text` with `table` between the two markers.
+
+    Raises:
+        ValueError: `text` does not hold the two markers, in order.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"the text needs a line {BEGIN!r} and, after it, a line {END!r}")
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Rewrite the table in the file named by the one argument."""
+    (name,) = argv if argv is not None else sys.argv[1:]
+    store = ModelStore([BUNDLED])
+    table = render([store.load(model) for model in store.names()], store.default())
+    path = Path(name)
+    path.write_text(update(path.read_text(encoding="utf-8"), table), encoding="utf-8")
+    return 0
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _bytes(manifest: Manifest) -> int:
+    return manifest.weights.disk_bytes
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
+
+
+def _factors(manifest: Manifest) -> str:
+    factors = [score.rtf for score in manifest.quality.values()]
+    return f"{max(factors):.3f}" if factors else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
