@@ -1,0 +1,267 @@
+"""A model package: a folder with `manifest.json`, which describes the model, and `model.onnx`, which is the model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from models.errors import ManifestError, PackageMissingError
+from models.features import FrontEnd, FrontEndError
+
+FORMAT: Final = 1
+MANIFEST_FILE = "manifest.json"
+GRAPH_FILE = "model.onnx"
+BLANK = "<blank>"
+
+_LARGEST_MANIFEST = 1 << 20
+_CHUNK = 1 << 20
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Rate = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class _Strict(BaseModel):
+    # A field that is misspelt, or that a later format added, must not be dropped without a word.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class State(_Strict):
+    """One recurrent state of the graph, zero at the start of a recording.
+
+    Attributes:
+        input: name of the graph input that takes it.
+        output: name of the graph output that gives it back.
+        shape: its axes after the first, which is the batch.
+    """
+
+    input: str
+    output: str
+    shape: tuple[Annotated[int, Field(gt=0)], ...]
+
+
+class Weights(_Strict):
+    """Size of the weights, worked out from their shapes and types rather than measured.
+
+    Attributes:
+        parameters: values stored.
+        dense_parameters: values that the same network holds uncompressed.
+        disk_bytes: bytes of the stored values.
+        resident_bytes: bytes of the values as inference keeps them.
+    """
+
+    parameters: Count
+    dense_parameters: Count
+    disk_bytes: Count
+    resident_bytes: Count
+
+
+class Quality(_Strict):
+    """Accuracy and speed measured on one corpus; rates are ratios, not per cent.
+
+    Attributes:
+        wer: word errors by reference words.
+        cer: character errors by reference characters.
+        rtf: processing seconds by audio seconds.
+        utterances: recordings scored.
+        words: reference words scored.
+    """
+
+    wer: Rate
+    cer: Rate
+    rtf: Rate
+    utterances: Count
+    words: Count
+
+
+class Manifest(_Strict):
+    """What `manifest.json` says (format 1).
+
+    Attributes:
+        format: version of these fields.
+        name: the model's name, also the name of its folder.
+        family: kind of network.
+        method: compression method of its weight matrices, "dense" when there is none.
+        relative_size: stored size of the weight matrices by their dense size.
+        parent: the dense model it was made from.
+        description: one sentence for people.
+        sample_rate: samples per second of the audio it takes.
+        front_end: fields of the `models.features.FrontEnd` it was trained with.
+        units: meaning of each output column; the first is the blank of CTC.
+        subsampling: feature frames by output frame.
+        left_context: feature frames needed before the first frame.
+        right_context: feature frames needed after the last frame.
+        states: recurrent states of the graph.
+        graph: name of the decoding graph, or None when the model has greedy decoding only.
+        decoder: options of the graph decoder.
+        weights: size of the weights.
+        quality: accuracy by corpus.
+        licence: licence of the weights.
+        attribution: what the weights were made from.
+    """
+
+    format: Literal[1] = FORMAT
+    name: Name
+    family: Literal["tfkaldi", "deepspeech"]
+    method: Name = "dense"
+    relative_size: Annotated[float, Field(gt=0, le=1)] = 1.0
+    parent: Name | None = None
+    description: str = ""
+    sample_rate: Annotated[int, Field(gt=0)] = 16_000
+    front_end: dict[str, Any]
+    units: Annotated[tuple[str, ...], Field(min_length=2)]
+    subsampling: Annotated[int, Field(ge=1)] = 1
+    left_context: Count = 0
+    right_context: Count = 0
+    states: tuple[State, ...] = ()
+    graph: Name | None = None
+    decoder: dict[str, float | int | bool | str] = {}
+    weights: Weights
+    quality: dict[str, Quality] = {}
+    licence: str = ""
+    attribution: str = ""
+
+    @field_validator("front_end")
+    @classmethod
+    def _front_end_is_known(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        try:
+            FrontEnd.from_dict(fields)
+        except FrontEndError as error:
+            raise ValueError(str(error)) from error
+        return fields
+
+    @field_validator("units")
+    @classmethod
+    def _units_are_distinct(cls, units: tuple[str, ...]) -> tuple[str, ...]:
+        if units[0] != BLANK:
+            raise ValueError(f"the first unit must be {BLANK!r}, not {units[0]!r}")
+        if len(set(units)) != len(units):
+            raise ValueError("two output columns have the same unit")
+        return units
+
+    @model_validator(mode="after")
+    def _rates_agree(self) -> Manifest:
+        if self.features.sample_rate != self.sample_rate:
+            raise ValueError(f"front_end is for {self.features.sample_rate} Hz, sample_rate says {self.sample_rate} Hz")
+        return self
+
+    @cached_property
+    def features(self) -> FrontEnd:
+        """The front end itself."""
+        return FrontEnd.from_dict(self.front_end)
+
+    @property
+    def frame_seconds(self) -> float:
+        """Seconds of audio by output frame."""
+        return 0.01 * self.subsampling
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPackage:
+    """A package on disk whose manifest has been read and checked.
+
+    Attributes:
+        path: the folder.
+        manifest: what it says about itself.
+    """
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def graph_file(self) -> Path:
+        """The ONNX file."""
+        return self.path / GRAPH_FILE
+
+    def disk_bytes(self) -> int:
+        """Bytes of the whole package on disk."""
+        return sum((self.path / name).stat().st_size for name in (MANIFEST_FILE, GRAPH_FILE))
+
+    def transport_bytes(self) -> int:
+        """Bytes of the ONNX file after zlib, which is what a wheel or an HTTP response with deflate carries."""
+        deflate = zlib.compressobj()
+        total = 0
+        with self.graph_file.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                total += len(deflate.compress(chunk))
+        return total + len(deflate.flush())
+
+    @classmethod
+    def load(cls, path: Path | str) -> ModelPackage:
+        """Read and check the package in folder `path`; the network itself is not opened.
+
+        Raises:
+            PackageMissingError: the folder or one of its two files is missing.
+            ManifestError: the manifest cannot be understood; the message names the field.
+        """
+        path = Path(path)
+        for name in (MANIFEST_FILE, GRAPH_FILE):
+            if not (path / name).is_file():
+                raise PackageMissingError(f"{path} is not a model package: it has no {name}")
+        file = path / MANIFEST_FILE
+        if file.stat().st_size > _LARGEST_MANIFEST:
+            raise ManifestError(f"{file} is larger than {_LARGEST_MANIFEST} bytes")
+        return cls(path, parse_manifest(file.read_bytes(), str(file)))
+
+    @classmethod
+    def save(cls, folder: Path | str, manifest: Manifest, graph: bytes) -> ModelPackage:
+        """Write a package under `folder`, in a folder of the model's name, replacing the one that is there.
+
+        Readers see the whole old package or the whole new one, save for the instant between two renames.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        target = folder / manifest.name
+        draft = Path(tempfile.mkdtemp(prefix=f".{manifest.name}-", dir=folder))
+        try:
+            draft.chmod(0o755)
+            (draft / GRAPH_FILE).write_bytes(graph)
+            text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False)
+            (draft / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
+            if target.exists():
+                old = Path(tempfile.mkdtemp(prefix=f".{manifest.name}-old-", dir=folder))
+                target.rename(old / target.name)
+                draft.rename(target)
+                shutil.rmtree(old)
+            else:
+                draft.rename(target)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+        return cls(target, manifest)
+
+
+def parse_manifest(text: bytes | str, source: str = MANIFEST_FILE) -> Manifest:
+    """The manifest in `text`; `source` names it in errors.
+
+    Raises:
+        ManifestError: not JSON, or fields that are missing, unknown or out of range.
+    """
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"{source} is not JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise ManifestError(f"{source} must hold one JSON object")
+    if fields.get("format", FORMAT) != FORMAT:
+        raise ManifestError(f"{source} has format {fields['format']!r}; this version reads format {FORMAT}")
+    try:
+        return Manifest.model_validate_json(json.dumps(fields))
+    except ValidationError as error:
+        raise ManifestError(f"{source}: {_complaints(error)}") from error
+
+
+def _complaints(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors(include_url=False):
+        field = ".".join(str(part) for part in problem["loc"])
+        lines.append(f"{field}: {problem['msg']}" if field else problem["msg"])
+    return "; ".join(lines)

@@ -1,0 +1,242 @@
+"""From audio to text: front end, network, decoder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from models.audio import Audio
+from models.decoding import Decoder, GraphDecoder, GreedyDecoder
+from models.errors import DecoderUnavailableError, GraphMismatchError, InferenceError
+from models.package import Manifest, ModelPackage
+from models.store import find_graph
+from models.transcript import StageSeconds, Transcript, Word
+from ops import library
+from ops.errors import DeepThinError
+
+GRAPH = "graph"
+GREEDY = "greedy"
+DECODERS = (GRAPH, GREEDY)
+
+FloatArray = npt.NDArray[np.float32]
+
+_FEATURES = "features"
+_LOG_PROBS = "log_probs"
+# About three steps of 16-bit audio from lowest to highest: nobody spoke, and normalisation would blow up the noise.
+_SILENT_RANGE = 1e-4
+# Feature frames that go through the network at once. Activations of a long recording would otherwise fill an edge box.
+_CHUNK_FRAMES = 3000
+
+
+class Recogniser:
+    """One model ready to transcribe; any number of threads may use it at once.
+
+    Attributes:
+        package: where it was loaded from.
+        decoders: decoders by name; "greedy" is always there.
+        default_decoder: name of the one used when the caller names none.
+    """
+
+    def __init__(
+        self,
+        package: ModelPackage,
+        session: ort.InferenceSession,
+        decoders: Mapping[str, Decoder],
+        default_decoder: str,
+    ) -> None:
+        """Put the parts together; most callers want `load`.
+
+        Raises:
+            GraphMismatchError: the network has other inputs or outputs than the manifest says.
+        """
+        self.package = package
+        self.decoders = dict(decoders)
+        self.default_decoder = default_decoder
+        self._session = session
+        self._outputs = [_LOG_PROBS, *(state.output for state in package.manifest.states)]
+        _check_session(session, package.manifest)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the package says about the model."""
+        return self.package.manifest
+
+    @classmethod
+    def load(cls, package_dir: Path | str, *, threads: int = 1, decoder: str | None = None) -> Recogniser:
+        """Load the package in folder `package_dir`.
+
+        Args:
+            package_dir: folder with `manifest.json` and `model.onnx`.
+            threads: threads of the network.
+            decoder: "graph" (words, with a language model) or "greedy" (raw units) as the default; without it, "graph"
+                where the model has a decoding graph.
+
+        Raises:
+            PackageError: the package, or its decoding graph, is missing or broken.
+            DecoderUnavailableError: "graph" was asked for and the model has no decoding graph.
+            LibraryMissingError, LibraryMismatchError: the op library cannot be used.
+        """
+        package = ModelPackage.load(package_dir)
+        manifest = package.manifest
+        decoders: dict[str, Decoder] = {GREEDY: GreedyDecoder(manifest.units)}
+        if manifest.graph is not None and decoder != GREEDY:
+            folder = find_graph(manifest.graph, package.path)
+            decoders[GRAPH] = GraphDecoder.load(folder, manifest.units, **manifest.decoder)
+        chosen = decoder or (GRAPH if GRAPH in decoders else GREEDY)
+        _require(decoders, chosen, manifest.name)
+        return cls(package, _open(package, threads), decoders, chosen)
+
+    def transcribe(self, audios: Sequence[Audio], *, decoder: str | None = None) -> list[Transcript]:
+        """Transcribe recordings as one batch; each gets the answer that it would get alone.
+
+        Raises:
+            DecoderUnavailableError: the model has no such decoder.
+            FrontEndError: a recording has another sample rate than the model.
+        """
+        self.require_decoder(decoder)
+        features, feature_seconds = [], []
+        for audio in audios:
+            start = time.perf_counter()
+            features.append(self.features(audio))
+            feature_seconds.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        batch = self.log_probs(features)
+        infer = time.perf_counter() - start
+        return [
+            self.transcript(log_probs, audio.seconds, decoder=decoder, stages=StageSeconds(seconds, infer))
+            for audio, log_probs, seconds in zip(audios, batch, feature_seconds, strict=True)
+        ]
+
+    def require_decoder(self, name: str | None) -> str:
+        """The name of the decoder that `name` (None: the default) stands for.
+
+        Raises:
+            DecoderUnavailableError: the model has no such decoder.
+        """
+        return _require(self.decoders, name or self.default_decoder, self.manifest.name)
+
+    def features(self, audio: Audio) -> FloatArray:
+        """Features [frames, dim] of one recording; no frames when it is silent throughout."""
+        if not len(audio.samples) or float(np.ptp(audio.samples)) < _SILENT_RANGE:
+            return np.zeros((0, self.manifest.features.dim), np.float32)
+        return self.manifest.features.extract(audio)
+
+    def log_probs(self, features: Sequence[FloatArray]) -> list[FloatArray]:
+        """Log probabilities [output frames, units] for features [frames, dim] of each recording, as one batch.
+
+        Every recording is continued on both sides by repeating its own first and last frame, and the answer is cut to
+        its own length, so that neighbours in the batch have no influence.
+
+        Raises:
+            InferenceError: the network gave NaN.
+        """
+        units = len(self.manifest.units)
+        results = [np.zeros((0, units), np.float32) for _ in features]
+        spoken = [index for index, frames in enumerate(features) if len(frames)]
+        if not spoken:
+            return results
+        outputs = self._run(self._padded([features[index] for index in spoken]))
+        for row, index in enumerate(spoken):
+            results[index] = outputs[row, : self._output_frames(len(features[index]))]
+            if np.isnan(results[index]).any():
+                raise InferenceError(f"model {self.manifest.name} gave values that are not numbers")
+        return results
+
+    def transcript(
+        self, log_probs: FloatArray, seconds: float, *, decoder: str | None = None, stages: StageSeconds | None = None
+    ) -> Transcript:
+        """The text in `log_probs` [output frames, units] of a recording of `seconds`; adds its own time to `stages`."""
+        chosen = self.decoders[self.require_decoder(decoder)]
+        stages = stages or StageSeconds()
+        start = time.perf_counter()
+        words: tuple[Word, ...] = ()
+        if len(log_probs):
+            words = tuple(
+                Word(
+                    text=word.text.lower(),
+                    start=round(min(word.start_frame * self.manifest.frame_seconds, seconds), 3),
+                    end=round(min(word.end_frame * self.manifest.frame_seconds, seconds), 3),
+                    confidence=min(max(float(word.confidence), 0.0), 1.0),
+                )
+                for word in chosen.decode(log_probs).words
+            )
+        return Transcript(
+            text=" ".join(word.text for word in words),
+            words=words,
+            duration_seconds=seconds,
+            stages=StageSeconds(stages.features, stages.infer, stages.postprocess + time.perf_counter() - start),
+        )
+
+    def _output_frames(self, frames: int) -> int:
+        return (frames - 1) // self.manifest.subsampling + 1
+
+    def _padded(self, features: Sequence[FloatArray]) -> FloatArray:
+        left, right = self.manifest.left_context, self.manifest.right_context
+        longest = max(len(frames) for frames in features)
+        padded = [np.pad(frames, ((left, right + longest - len(frames)), (0, 0)), mode="edge") for frames in features]
+        return np.stack(padded).astype(np.float32, copy=False)
+
+    def _run(self, padded: FloatArray) -> FloatArray:
+        manifest = self.manifest
+        context = manifest.left_context + manifest.right_context
+        total = self._output_frames(padded.shape[1] - context)
+        step = max(1, _CHUNK_FRAMES // manifest.subsampling)
+        states = {state.input: np.zeros((len(padded), *state.shape), np.float32) for state in manifest.states}
+        pieces = []
+        for first in range(0, total, step):
+            last = min(first + step, total) - 1
+            window = padded[:, first * manifest.subsampling : last * manifest.subsampling + context + 1]
+            log_probs, *finals = self._session.run(self._outputs, {_FEATURES: window, **states})
+            states = {state.input: final for state, final in zip(manifest.states, finals, strict=True)}
+            pieces.append(log_probs)
+        return np.concatenate(pieces, axis=1)
+
+
+def _open(package: ModelPackage, threads: int) -> ort.InferenceSession:
+    try:
+        return library.session(package.graph_file, threads=threads)
+    except DeepThinError:
+        raise
+    except Exception as error:  # ONNX Runtime's exceptions share no base class.
+        raise GraphMismatchError(f"{package.graph_file} is not a network that can be run: {error}") from error
+
+
+def _require(decoders: Mapping[str, Decoder], name: str, model: str) -> str:
+    if name not in decoders:
+        if name not in DECODERS:
+            raise DecoderUnavailableError(f"unknown decoder {name!r}: choose one of {', '.join(DECODERS)}")
+        raise DecoderUnavailableError(f"model {model} has no decoder {name!r}, only {', '.join(sorted(decoders))}")
+    return name
+
+
+def _check_session(session: ort.InferenceSession, manifest: Manifest) -> None:
+    inputs = {value.name: value for value in session.get_inputs()}
+    outputs = {value.name: value for value in session.get_outputs()}
+    wanted_inputs = {_FEATURES, *(state.input for state in manifest.states)}
+    wanted_outputs = {_LOG_PROBS, *(state.output for state in manifest.states)}
+    if set(inputs) != wanted_inputs or not wanted_outputs <= set(outputs):
+        raise GraphMismatchError(
+            f"model {manifest.name} takes {sorted(inputs)} and gives {sorted(outputs)}; "
+            f"its manifest promises {sorted(wanted_inputs)} and {sorted(wanted_outputs)}"
+        )
+    _check_axes(manifest.name, inputs[_FEATURES], 3, (manifest.features.dim,))
+    _check_axes(manifest.name, outputs[_LOG_PROBS], 3, (len(manifest.units),))
+    for state in manifest.states:
+        _check_axes(manifest.name, inputs[state.input], 1 + len(state.shape), state.shape)
+
+
+def _check_axes(model: str, value: ort.NodeArg, rank: int, last: tuple[int, ...]) -> None:
+    if value.type != "tensor(float)":
+        raise GraphMismatchError(f"{value.name} of model {model} is {value.type}, not tensor(float)")
+    shape = list(value.shape)
+    # ONNX writes an unknown axis as a name, or leaves the shape out.
+    known = [(axis, size) for axis, size in zip(shape[rank - len(last) :], last, strict=False) if isinstance(axis, int)]
+    if (shape and len(shape) != rank) or any(axis != size for axis, size in known):
+        raise GraphMismatchError(
+            f"{value.name} of model {model} has shape {shape}; its manifest ends it in {list(last)}"
+        )

@@ -1,0 +1,114 @@
+"""Where model packages are found: those that come with DeepThin and those under DEEPTHIN_HOME."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from models.errors import PackageError, UnknownModelError
+from models.package import MANIFEST_FILE, ModelPackage
+
+DEFAULT_ALIAS = "default"
+GRAPHS_FOLDER = "graphs"
+BUNDLED = Path(__file__).parent / "pretrained"
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_RESERVED = frozenset({DEFAULT_ALIAS, GRAPHS_FOLDER})
+
+
+def home() -> Path:
+    """The folder for state: `DEEPTHIN_HOME`, else `deepthin` under `XDG_DATA_HOME` or `~/.local/share`."""
+    if chosen := os.environ.get("DEEPTHIN_HOME"):
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(base).expanduser() / "deepthin"
+
+
+def find_graph(name: str, beside: Path) -> Path:
+    """Folder of decoding graph `name`: in `graphs/` next to the package folder `beside`, else the bundled one.
+
+    Raises:
+        PackageError: there is no such graph.
+    """
+    for root in (beside.parent, BUNDLED):
+        folder = root / GRAPHS_FOLDER / name
+        if folder.is_dir():
+            return folder
+    raise PackageError(f"decoding graph {name!r} is neither in {beside.parent / GRAPHS_FOLDER} nor bundled")
+
+
+class ModelStore:
+    """Packages in a list of folders, earlier folders winning over later ones.
+
+    The file `default` in a folder holds the name that the alias `default` stands for.
+    """
+
+    def __init__(self, roots: Sequence[Path] | None = None) -> None:
+        """Look in `roots`; without them, under `home()` and among the bundled models."""
+        self.roots = tuple(roots) if roots is not None else (home() / "models", BUNDLED)
+
+    def names(self) -> tuple[str, ...]:
+        """Names of all packages, sorted. A package that turns out to be broken is listed too."""
+        return tuple(
+            sorted(
+                {
+                    folder.name
+                    for root in self.roots
+                    if root.is_dir()
+                    for folder in root.iterdir()
+                    if _usable(folder.name) and (folder / MANIFEST_FILE).is_file()
+                }
+            )
+        )
+
+    def default(self) -> str | None:
+        """The name behind the alias `default`, or None when no folder says."""
+        for root in self.roots:
+            file = root / DEFAULT_ALIAS
+            if file.is_file():
+                return file.read_text(encoding="utf-8").strip() or None
+        return None
+
+    def resolve(self, name: str) -> str:
+        """The real name behind `name`, which may be the alias `default`.
+
+        Raises:
+            UnknownModelError: nothing of that name is here.
+        """
+        real = self.default() if name == DEFAULT_ALIAS else name
+        if real is None:
+            raise UnknownModelError("no default model is set")
+        self.folder(real)
+        return real
+
+    def folder(self, name: str) -> Path:
+        """Folder of the package `name`.
+
+        Raises:
+            UnknownModelError: nothing of that name is here.
+        """
+        if _usable(name):
+            for root in self.roots:
+                if (root / name / MANIFEST_FILE).is_file():
+                    return root / name
+        known = ", ".join(self.names()) or "none"
+        raise UnknownModelError(f"there is no model {name!r}; models here: {known}")
+
+    def load(self, name: str) -> ModelPackage:
+        """Read the package `name` or `default`.
+
+        Raises:
+            UnknownModelError: nothing of that name is here.
+            PackageError: the package is broken.
+        """
+        folder = self.folder(self.resolve(name))
+        package = ModelPackage.load(folder)
+        if package.manifest.name != folder.name:
+            raise PackageError(f"{folder} holds a model that calls itself {package.manifest.name!r}")
+        return package
+
+
+def _usable(name: str) -> bool:
+    return name not in _RESERVED and _NAME.fullmatch(name) is not None
