@@ -1,0 +1,115 @@
+// The arithmetic, once per instruction set, behind one table of functions.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace deepthin {
+
+enum class Activation : int { kNone, kRelu, kClippedRelu, kSigmoid, kTanh };
+
+// What is added to the finished product, for R outputs. `bias` may be null.
+struct Epilogue {
+  const float* bias;
+  Activation activation;
+};
+
+// How a Q x R DeepThin matrix is computed with: built once by `Plan`, read by every kernel.
+//
+// Offsets o = -(n-1) .. Q-1 of the correlation are counted as index = o + n - 1 = k*n + phase, with phase < n. Output c
+// reads the indices of one phase only, n - 1 - (c*Q mod n), at k = 0 .. count-1; outputs `period` apart share a phase,
+// and their first rows of Xf lie `row_step` apart.
+struct PlanView {
+  size_t Q, R, n, r;
+  size_t period;       // n / gcd(n, Q)
+  size_t row_step;     // Q / gcd(n, Q)
+  size_t max_count;    // the largest count of any phase
+  const int32_t* first_output;  // [n] by phase: the first output that reads it, or -1
+  const int32_t* first_row;     // [n] by phase: the first row of Xf that this output reads
+  const float* Wf;              // [r][n], the caller's
+  const float* Xf;              // [m][r], the caller's
+
+  // For single rows: outputs in groups of `lanes` neighbouring phases, Xf packed in the order it is read.
+  size_t groups;
+  size_t taps_stride;             // n rounded up to lanes
+  const float* taps;              // [r][taps_stride], Wf padded with zeros
+  const float* packed;
+  const size_t* packed_offset;    // [groups + 1]
+  const uint32_t* packed_output;  // [groups + 1], in vectors: where a group's outputs start
+  const uint32_t* position;       // [R], in floats: where output c is found in the packed outputs
+
+  size_t offsets() const { return Q + n - 1; }
+};
+
+// Groups of a packed plan split their outputs into chunks of at most this many, each kept in registers.
+constexpr size_t kRowChunk = 8;
+// Offsets held in registers at a time, in vectors.
+constexpr size_t kBlock = 8;
+
+inline size_t chunks_of(size_t count, size_t at_most) { return (count + at_most - 1) / at_most; }
+inline size_t round_up(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+// Sizes in floats of the buffers that the kernels work in.
+inline size_t padded_row_floats(const PlanView& p, size_t lanes) { return p.offsets() + (kBlock + 4) * lanes; }
+inline size_t row_offsets_floats(const PlanView& p, size_t lanes) {
+  const size_t band = p.max_count * p.n + 2 * lanes, blocks = round_up(p.offsets(), kBlock * lanes);
+  return round_up(band > blocks ? band : blocks, 16);
+}
+inline size_t lane_input_floats(const PlanView& p, size_t lanes) { return (p.Q + 2 * kBlock) * lanes; }
+// An odd stride keeps the columns of a power-of-two count out of one cache set.
+inline size_t phase_stride(const PlanView& p) { return p.max_count | 1; }
+inline size_t lane_offsets_floats(const PlanView& p, size_t lanes, size_t planes) {
+  return p.n * phase_stride(p) * planes * lanes;
+}
+
+// Gate arithmetic of one GRU step for one row: H values per gate, each pointer already at its gate's block.
+struct GruGates {
+  size_t H;
+  const float *gz, *gr, *gh;  // input projections, input bias added
+  const float *uz, *ur, *uh;  // recurrent projections, recurrent bias added
+  const float* state;
+  float* out;
+};
+
+struct Kernels {
+  const char* name;
+  size_t lanes;
+
+  // One row. `x` is zero-padded by n - 1 in front; offsets [first, last) in steps of kBlock * lanes.
+  void (*correlate_row)(const PlanView&, size_t rank, const float* x, float* offsets, size_t first, size_t last);
+  // `offsets` holds all r ranks, `stride` floats apart. Groups [first, last).
+  void (*band_row)(const PlanView&, const float* offsets, size_t stride, float* packed_y, size_t first, size_t last);
+  void (*finish_row)(const PlanView&, const float* packed_y, const Epilogue&, float* y);
+
+  // `lanes` rows at once, lane = row; `planes` such blocks are interleaved (1 or 2).
+  void (*load_lanes)(const PlanView&, const float* const* rows, float* x);
+  void (*correlate_lanes)(const PlanView&, size_t rank, const float* x, float* offsets, size_t planes, size_t plane,
+                          size_t first, size_t last);
+  void (*band_lanes)(const PlanView&, size_t rank, const float* offsets, size_t planes, float* y, size_t first,
+                     size_t last);
+  void (*store_lanes)(const PlanView&, const float* y, size_t planes, size_t plane, const Epilogue&,
+                      float* const* rows, size_t count);
+
+  // Any geometry, one row, outputs [first, last): short dot products straight from the definition.
+  void (*direct)(const PlanView&, const float* x, const Epilogue&, float* y, size_t first, size_t last);
+
+  // A whole GRU step (reset after the recurrent product), or its two halves (reset before it).
+  void (*gru_step)(const GruGates&);
+  void (*gru_reset)(const GruGates&);   // out = sigmoid(gr + ur) * state
+  void (*gru_finish)(const GruGates&);  // uh was computed from the reset state
+};
+
+// Null where this build does not hold the instruction set; whether the processor has it is asked in dispatch.cpp.
+const Kernels* scalar_kernels();
+const Kernels* avx2_kernels();
+const Kernels* avx512_kernels();
+const Kernels* neon_kernels();
+
+// The kernels that DEEPTHIN_OPS_ISA names, or else the best that this processor runs.
+// Throws std::runtime_error where the named set is unknown or cannot run here.
+const Kernels& choose_kernels();
+
+// Comma-separated names of the sets that can run here, best first.
+const char* available_kernels();
+
+}  // namespace deepthin

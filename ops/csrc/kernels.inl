@@ -1,0 +1,395 @@
+// The kernels, written once over a vector type. Each unit includes this after defining, in an unnamed namespace,
+// LANES, Vec, splat() and transpose(). Nothing here may instantiate an inline template of the standard library: a copy
+// compiled for a wide instruction set could be the one that the linker keeps for every unit.
+
+typedef float UnalignedVec __attribute__((vector_size(LANES * sizeof(float)), aligned(4), may_alias));
+typedef uint32_t BitsVec __attribute__((vector_size(LANES * sizeof(float))));
+
+constexpr size_t W = LANES;
+
+#define DEEPTHIN_INLINE inline __attribute__((always_inline))
+#define DEEPTHIN_UNROLL _Pragma("GCC unroll 16")
+
+DEEPTHIN_INLINE Vec load(const float* p) { return *reinterpret_cast<const UnalignedVec*>(p); }
+DEEPTHIN_INLINE void store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
+DEEPTHIN_INLINE Vec load_part(const float* p, size_t count) {
+  float part[W] = {};
+  __builtin_memcpy(part, p, count * sizeof(float));
+  return load(part);
+}
+DEEPTHIN_INLINE void store_part(float* p, Vec v, size_t count) {
+  float part[W];
+  store(part, v);
+  __builtin_memcpy(p, part, count * sizeof(float));
+}
+
+DEEPTHIN_INLINE size_t least(size_t a, size_t b) { return a < b ? a : b; }
+
+// 1 / (1 + exp(-v)), absolute error below 2e-7: exp(-v) = 2^k * 2^f with |f| <= 1/2 and 2^f by its Taylor series.
+DEEPTHIN_INLINE Vec sigmoid(Vec v) {
+  const Vec limit = splat(40.0f), one = splat(1.0f);
+  v = v > limit ? limit : v;
+  v = v < -limit ? -limit : v;
+  const Vec t = v * splat(-1.44269504088896341f);
+  const Vec round = splat(12582912.0f);  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
+  const Vec shifted = t + round;
+  const Vec f = t - (shifted - round);
+  Vec e = splat(1.5403530393381608e-4f);
+  e = e * f + splat(1.3333558146428443e-3f);
+  e = e * f + splat(9.6181291076284772e-3f);
+  e = e * f + splat(5.5504108664821580e-2f);
+  e = e * f + splat(2.4022650695910072e-1f);
+  e = e * f + splat(6.9314718055994531e-1f);
+  e = e * f + one;
+  const BitsVec power = ((BitsVec)shifted << 23) + (BitsVec)one;
+  return one / (one + e * (Vec)power);
+}
+
+DEEPTHIN_INLINE Vec hyperbolic_tangent(Vec v) {
+  const Vec s = sigmoid(v + v);
+  return s + s - splat(1.0f);
+}
+
+DEEPTHIN_INLINE Vec activate(Vec v, Activation activation) {
+  const Vec zero = splat(0.0f);
+  switch (activation) {
+    case Activation::kNone:
+      return v;
+    case Activation::kRelu:
+      return v < zero ? zero : v;
+    case Activation::kClippedRelu: {
+      const Vec top = splat(20.0f);
+      v = v < zero ? zero : v;
+      return v > top ? top : v;
+    }
+    case Activation::kSigmoid:
+      return sigmoid(v);
+    case Activation::kTanh:
+      return hyperbolic_tangent(v);
+  }
+  return v;
+}
+
+// acc[v] += sum over i < A of w[i * step] * x[v + i], in vectors of x: every load of x serves up to A taps, so that the
+// multiply-adds and not the loads are what takes time.
+template <int A>
+DEEPTHIN_INLINE void add_taps(Vec (&acc)[kBlock], const float* w, size_t step, const float* x) {
+  Vec tap[A];
+  DEEPTHIN_UNROLL
+  for (int i = 0; i < A; ++i) tap[i] = splat(w[i * step]);
+  DEEPTHIN_UNROLL
+  for (int u = 0; u < int(kBlock) + A - 1; ++u) {
+    const Vec value = load(x + u * W);
+    DEEPTHIN_UNROLL
+    for (int i = 0; i < A; ++i) {
+      const int v = u - i;
+      if (v >= 0 && v < int(kBlock)) acc[v] += tap[i] * value;
+    }
+  }
+}
+
+// The taps that meet a non-zero input for any of `width` offsets from index `first` on.
+struct TapRange {
+  size_t first, last;
+};
+DEEPTHIN_INLINE TapRange taps_of(const PlanView& p, size_t first, size_t width) {
+  const size_t reach = first + width - 1;
+  return {reach < p.n - 1 ? p.n - 1 - reach : 0, least(p.n, p.offsets() - first)};
+}
+
+void correlate_row(const PlanView& p, size_t rank, const float* x, float* offsets, size_t first, size_t last) {
+  const float* taps = p.taps + rank * p.taps_stride;
+  for (size_t index = first; index < last; index += kBlock * W) {
+    const TapRange range = taps_of(p, index, kBlock * W);
+    size_t t = range.first / W * W;
+    const size_t end = (range.last + W - 1) / W * W;
+    Vec acc[kBlock] = {};
+    // Taps W apart read the same shifted vectors of x one vector on: they share the loads.
+    for (; t + 4 * W <= end; t += 4 * W)
+      for (size_t b = 0; b < W; ++b) add_taps<4>(acc, taps + t + b, W, x + index + t + b);
+    const size_t rest = (end - t) / W;
+    for (size_t b = 0; b < W && rest; ++b) {
+      const float *w = taps + t + b, *shifted = x + index + t + b;
+      if (rest == 1) add_taps<1>(acc, w, W, shifted);
+      if (rest == 2) add_taps<2>(acc, w, W, shifted);
+      if (rest == 3) add_taps<3>(acc, w, W, shifted);
+    }
+    DEEPTHIN_UNROLL
+    for (size_t v = 0; v < kBlock; ++v) store(offsets + index + v * W, acc[v]);
+  }
+}
+
+template <int S>
+DEEPTHIN_INLINE const float* band_row_chunk(const float* packed, const float* offsets, size_t stride, size_t n,
+                                            size_t ranks, size_t count, float* y) {
+  Vec acc[S] = {};
+  for (size_t j = 0; j < ranks; ++j) {
+    const float* c = offsets + j * stride;
+    for (size_t k = 0; k < count; ++k, c += n, packed += S * W) {
+      const Vec value = load(c);
+      DEEPTHIN_UNROLL
+      for (int s = 0; s < S; ++s) acc[s] += load(packed + s * W) * value;
+    }
+  }
+  DEEPTHIN_UNROLL
+  for (int s = 0; s < S; ++s) store(y + s * W, acc[s]);
+  return packed;
+}
+
+void band_row(const PlanView& p, const float* offsets, size_t stride, float* packed_y, size_t first, size_t last) {
+  for (size_t g = first; g < last; ++g) {
+    const float* packed = p.packed + p.packed_offset[g];
+    const size_t total = p.packed_output[g + 1] - p.packed_output[g];
+    if (!total) continue;
+    const size_t count = (p.packed_offset[g + 1] - p.packed_offset[g]) / (total * p.r * W);
+    const size_t chunks = chunks_of(total, kRowChunk);
+    const float* c = offsets + g * W;
+    float* y = packed_y + p.packed_output[g] * W;
+    for (size_t i = 0; i < chunks; ++i) {
+      const size_t size = total * (i + 1) / chunks - total * i / chunks;
+      switch (size) {
+#define DEEPTHIN_CASE(S) \
+  case S:                \
+    packed = band_row_chunk<S>(packed, c, stride, p.n, p.r, count, y); \
+    break;
+        DEEPTHIN_CASE(1)
+        DEEPTHIN_CASE(2)
+        DEEPTHIN_CASE(3)
+        DEEPTHIN_CASE(4)
+        DEEPTHIN_CASE(5)
+        DEEPTHIN_CASE(6)
+        DEEPTHIN_CASE(7)
+        DEEPTHIN_CASE(8)
+#undef DEEPTHIN_CASE
+      }
+      y += size * W;
+    }
+  }
+}
+
+void finish_row(const PlanView& p, const float* packed_y, const Epilogue& epilogue, float* y) {
+  for (size_t c = 0; c < p.R; c += W) {
+    const size_t count = least(W, p.R - c);
+    float gathered[W] = {};
+    for (size_t i = 0; i < count; ++i) gathered[i] = packed_y[p.position[c + i]];
+    Vec v = load(gathered);
+    if (count == W) {
+      if (epilogue.bias) v += load(epilogue.bias + c);
+      store(y + c, activate(v, epilogue.activation));
+    } else {
+      if (epilogue.bias) v += load_part(epilogue.bias + c, count);
+      store_part(y + c, activate(v, epilogue.activation), count);
+    }
+  }
+}
+
+void load_lanes(const PlanView& p, const float* const* rows, float* x) {
+  const Vec zero = splat(0.0f);
+  for (size_t i = 0; i < kBlock; ++i) store(x + i * W, zero);
+  x += kBlock * W;
+  size_t q = 0;
+  for (; q + W <= p.Q; q += W) {
+    Vec block[W];
+    DEEPTHIN_UNROLL
+    for (size_t i = 0; i < W; ++i) block[i] = load(rows[i] + q);
+    transpose(block);
+    DEEPTHIN_UNROLL
+    for (size_t i = 0; i < W; ++i) store(x + (q + i) * W, block[i]);
+  }
+  for (; q < p.Q; ++q)
+    for (size_t i = 0; i < W; ++i) x[q * W + i] = rows[i][q];
+  for (size_t i = 0; i < kBlock; ++i) store(x + (p.Q + i) * W, zero);
+}
+
+void correlate_lanes(const PlanView& p, size_t rank, const float* x, float* offsets, size_t planes, size_t plane,
+                     size_t first, size_t last) {
+  const float* taps = p.Wf + rank * p.n;
+  const size_t stride = phase_stride(p), step = planes * W;
+  offsets += plane * W;
+  for (size_t index = first; index < last; index += kBlock) {
+    const TapRange range = taps_of(p, index, kBlock);
+    size_t t = range.first;
+    // x starts with kBlock vectors of zeros.
+    const float* input = x + (kBlock + index + t - (p.n - 1)) * W;
+    Vec acc[kBlock] = {};
+    for (; t + 4 <= range.last; t += 4, input += 4 * W) add_taps<4>(acc, taps + t, 1, input);
+    const size_t rest = range.last - t;
+    if (rest == 1) add_taps<1>(acc, taps + t, 1, input);
+    if (rest == 2) add_taps<2>(acc, taps + t, 1, input);
+    if (rest == 3) add_taps<3>(acc, taps + t, 1, input);
+    size_t phase = index % p.n, k = index / p.n;
+    const size_t valid = least(kBlock, p.offsets() - index);
+    DEEPTHIN_UNROLL
+    for (size_t v = 0; v < kBlock; ++v) {
+      if (v < valid) store(offsets + (phase * stride + k) * step, acc[v]);
+      if (++phase == p.n) phase = 0, ++k;
+    }
+  }
+}
+
+// S outputs of one phase, L planes: y[s][l] += sum over k of Xf[s * row_step + k] * offsets[k][l].
+template <int S, int L>
+DEEPTHIN_INLINE void band_lanes_chunk(const float* xf, size_t output_step, size_t row_stride, const float* offsets,
+                                      size_t count, bool accumulate, float* y, size_t y_step) {
+  Vec acc[S][L] = {};
+  if (accumulate) {
+    DEEPTHIN_UNROLL
+    for (int s = 0; s < S; ++s)
+      DEEPTHIN_UNROLL
+      for (int l = 0; l < L; ++l) acc[s][l] = load(y + s * y_step + l * W);
+  }
+  for (size_t k = 0; k < count; ++k, offsets += L * W, xf += row_stride) {
+    Vec value[L];
+    DEEPTHIN_UNROLL
+    for (int l = 0; l < L; ++l) value[l] = load(offsets + l * W);
+    DEEPTHIN_UNROLL
+    for (int s = 0; s < S; ++s) {
+      const Vec factor = splat(xf[s * output_step]);
+      DEEPTHIN_UNROLL
+      for (int l = 0; l < L; ++l) acc[s][l] += factor * value[l];
+    }
+  }
+  DEEPTHIN_UNROLL
+  for (int s = 0; s < S; ++s)
+    DEEPTHIN_UNROLL
+    for (int l = 0; l < L; ++l) store(y + s * y_step + l * W, acc[s][l]);
+}
+
+template <int L>
+DEEPTHIN_INLINE void band_lanes_of(const PlanView& p, size_t rank, const float* offsets, float* y, size_t first,
+                                   size_t last) {
+  constexpr size_t kAtMost = L == 1 ? 8 : 6;
+  const size_t stride = phase_stride(p), output_step = p.row_step * p.r, y_step = p.period * L * W;
+  for (size_t phase = first; phase < last; ++phase) {
+    if (p.first_output[phase] < 0) continue;
+    const size_t c0 = size_t(p.first_output[phase]);
+    const size_t total = (p.R - c0 + p.period - 1) / p.period;
+    const size_t count = (p.offsets() - phase + p.n - 1) / p.n;
+    const float* c = offsets + phase * stride * L * W;
+    const float* xf = p.Xf + size_t(p.first_row[phase]) * p.r + rank;
+    const size_t chunks = chunks_of(total, kAtMost);
+    for (size_t i = 0; i < chunks; ++i) {
+      const size_t s0 = total * i / chunks;
+      const float* factors = xf + s0 * output_step;
+      float* target = y + c0 * L * W + s0 * y_step;
+      switch (total * (i + 1) / chunks - s0) {
+#define DEEPTHIN_CASE(S)                                                                             \
+  case S:                                                                                            \
+    band_lanes_chunk<S, L>(factors, output_step, p.r, c, count, rank != 0, target, y_step); \
+    break;
+        DEEPTHIN_CASE(1)
+        DEEPTHIN_CASE(2)
+        DEEPTHIN_CASE(3)
+        DEEPTHIN_CASE(4)
+        DEEPTHIN_CASE(5)
+        DEEPTHIN_CASE(6)
+        DEEPTHIN_CASE(7)
+        DEEPTHIN_CASE(8)
+#undef DEEPTHIN_CASE
+      }
+    }
+  }
+}
+
+void band_lanes(const PlanView& p, size_t rank, const float* offsets, size_t planes, float* y, size_t first,
+                size_t last) {
+  if (planes == 2)
+    band_lanes_of<2>(p, rank, offsets, y, first, last);
+  else
+    band_lanes_of<1>(p, rank, offsets, y, first, last);
+}
+
+void store_lanes(const PlanView& p, const float* y, size_t planes, size_t plane, const Epilogue& epilogue,
+                 float* const* rows, size_t count) {
+  y += plane * W;
+  for (size_t c = 0; c < p.R; c += W) {
+    const size_t width = least(W, p.R - c);
+    Vec block[W];
+    DEEPTHIN_UNROLL
+    for (size_t i = 0; i < W; ++i) block[i] = load(y + least(c + i, p.R - 1) * planes * W);
+    transpose(block);
+    const Vec bias = !epilogue.bias    ? splat(0.0f)
+                     : width == W ? load(epilogue.bias + c)
+                                  : load_part(epilogue.bias + c, width);
+    DEEPTHIN_UNROLL
+    for (size_t i = 0; i < W; ++i) {
+      if (i >= count) break;
+      const Vec v = activate(block[i] + bias, epilogue.activation);
+      if (width == W)
+        store(rows[i] + c, v);
+      else
+        store_part(rows[i] + c, v, width);
+    }
+  }
+}
+
+DEEPTHIN_INLINE float dot(const float* a, const float* b, size_t count) {
+  Vec sum0 = splat(0.0f), sum1 = sum0;
+  size_t i = 0;
+  for (; i + 2 * W <= count; i += 2 * W) {
+    sum0 += load(a + i) * load(b + i);
+    sum1 += load(a + i + W) * load(b + i + W);
+  }
+  for (; i + W <= count; i += W) sum0 += load(a + i) * load(b + i);
+  sum0 += sum1;
+  float total = 0.0f;
+  DEEPTHIN_UNROLL
+  for (size_t l = 0; l < W; ++l) total += sum0[l];
+  for (; i < count; ++i) total += a[i] * b[i];
+  return total;
+}
+
+void direct(const PlanView& p, const float* x, const Epilogue& epilogue, float* y, size_t first, size_t last) {
+  for (size_t c = first; c < last; ++c) {
+    float sum = epilogue.bias ? epilogue.bias[c] : 0.0f;
+    const size_t begin = c * p.Q, end = begin + p.Q;
+    for (size_t k = begin; k < end;) {
+      const size_t row = k / p.n, t = k - row * p.n, count = least(p.n - t, end - k);
+      for (size_t j = 0; j < p.r; ++j)
+        sum += p.Xf[row * p.r + j] * dot(p.Wf + j * p.n + t, x + (k - begin), count);
+      k += count;
+    }
+    y[c] = sum;
+  }
+  for (size_t c = first; c < last && epilogue.activation != Activation::kNone; c += W) {
+    const size_t width = least(W, last - c);
+    store_part(y + c, activate(load_part(y + c, width), epilogue.activation), width);
+  }
+}
+
+template <typename Step>
+DEEPTHIN_INLINE void for_each_vector(size_t H, Step step) {
+  size_t i = 0;
+  for (; i + W <= H; i += W)
+    step([i](const float* p) { return load(p + i); }, [i](float* p, Vec v) { store(p + i, v); });
+  if (i < H) {
+    const size_t rest = H - i;
+    step([i, rest](const float* p) { return load_part(p + i, rest); },
+         [i, rest](float* p, Vec v) { store_part(p + i, v, rest); });
+  }
+}
+
+void gru_step(const GruGates& g) {
+  for_each_vector(g.H, [&g](auto get, auto put) {
+    const Vec update = sigmoid(get(g.gz) + get(g.uz)), reset = sigmoid(get(g.gr) + get(g.ur));
+    const Vec candidate = hyperbolic_tangent(get(g.gh) + reset * get(g.uh));
+    put(g.out, candidate + update * (get(g.state) - candidate));
+  });
+}
+
+void gru_reset(const GruGates& g) {
+  for_each_vector(g.H, [&g](auto get, auto put) { put(g.out, sigmoid(get(g.gr) + get(g.ur)) * get(g.state)); });
+}
+
+void gru_finish(const GruGates& g) {
+  for_each_vector(g.H, [&g](auto get, auto put) {
+    const Vec update = sigmoid(get(g.gz) + get(g.uz)), candidate = hyperbolic_tangent(get(g.gh) + get(g.uh));
+    put(g.out, candidate + update * (get(g.state) - candidate));
+  });
+}
+
+#define DEEPTHIN_KERNEL_TABLE(name)                                                                                \
+  {                                                                                                                \
+    name, LANES, correlate_row, band_row, finish_row, load_lanes, correlate_lanes, band_lanes, store_lanes, direct, \
+        gru_step, gru_reset, gru_finish                                                                            \
+  }

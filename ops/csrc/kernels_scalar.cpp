@@ -1,0 +1,29 @@
+// The instruction set that every processor of the architecture has. Four lanes: the compiler lowers them to what it may.
+#include "kernels.h"
+
+#define LANES 4
+
+namespace deepthin {
+namespace {
+
+typedef float Vec __attribute__((vector_size(16)));
+
+inline Vec splat(float x) { return Vec{x, x, x, x}; }
+
+inline void transpose(Vec (&v)[LANES]) {
+  const Vec a = v[0], b = v[1], c = v[2], d = v[3];
+  v[0] = Vec{a[0], b[0], c[0], d[0]};
+  v[1] = Vec{a[1], b[1], c[1], d[1]};
+  v[2] = Vec{a[2], b[2], c[2], d[2]};
+  v[3] = Vec{a[3], b[3], c[3], d[3]};
+}
+
+#include "kernels.inl"
+
+constexpr Kernels kKernels = DEEPTHIN_KERNEL_TABLE("scalar");
+
+}  // namespace
+
+const Kernels* scalar_kernels() { return &kKernels; }
+
+}  // namespace deepthin

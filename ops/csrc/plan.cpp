@@ -1,0 +1,106 @@
+#include "plan.h"
+
+#include <algorithm>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+
+namespace deepthin {
+
+Plan::Plan(const Kernels& kernels, size_t Q, size_t R, size_t m, size_t n, size_t r, const float* Xf, const float* Wf)
+    : kernels_(&kernels) {
+  if (!Q || !R || !m || !n || !r) throw std::invalid_argument("Q, R, m, n and r must all be at least 1");
+  // Compared by division: the products could overflow.
+  if (m < R && chunks_of(Q * R, n) > m)
+    throw std::invalid_argument("factors of " + std::to_string(m) + " x " + std::to_string(n) +
+                                " values cannot fill a " + std::to_string(Q) + " x " + std::to_string(R) + " matrix");
+  const size_t common = std::gcd(n, Q);
+  view_.Q = Q;
+  view_.R = R;
+  view_.n = n;
+  view_.r = r;
+  view_.period = n / common;
+  view_.row_step = Q / common;
+  view_.max_count = chunks_of(view_.offsets(), n);
+  direct_ = round_up(n, kernels.lanes) > 4 * std::min(R, view_.period);
+  work_ = r * (direct_ ? Q * R : n * Q + chunks_of(Q * R, n) + R);
+  if (direct_) return;
+  number_phases();
+  pack(Xf, Wf);
+}
+
+PlanView Plan::view(const float* Xf, const float* Wf) const {
+  PlanView view = view_;
+  view.Xf = Xf;
+  view.Wf = Wf;
+  view.first_output = first_output_.data();
+  view.first_row = first_row_.data();
+  view.taps = taps_.data();
+  view.packed = packed_.data();
+  view.packed_offset = packed_offset_.data();
+  view.packed_output = packed_output_.data();
+  view.position = position_.data();
+  return view;
+}
+
+void Plan::number_phases() {
+  first_output_.assign(view_.n, -1);
+  first_row_.assign(view_.n, 0);
+  for (size_t c = 0; c < std::min(view_.R, view_.period); ++c) {
+    const size_t start = c * view_.Q, phase = view_.n - 1 - start % view_.n;
+    first_output_[phase] = static_cast<int32_t>(c);
+    first_row_[phase] = static_cast<int32_t>(start / view_.n);
+  }
+}
+
+void Plan::pack(const float* Xf, const float* Wf) {
+  const size_t lanes = kernels_->lanes, n = view_.n, r = view_.r;
+  view_.taps_stride = round_up(n, lanes);
+  taps_.assign(r * view_.taps_stride, 0.0f);
+  for (size_t j = 0; j < r; ++j) std::copy_n(Wf + j * n, n, taps_.begin() + j * view_.taps_stride);
+
+  // How many outputs read a phase, and how many offsets each of them reads.
+  const auto outputs_of = [&](size_t phase) -> size_t {
+    if (phase >= n || first_output_[phase] < 0) return 0;
+    return chunks_of(view_.R - size_t(first_output_[phase]), view_.period);
+  };
+  const auto count_of = [&](size_t phase) { return chunks_of(view_.offsets() - phase, n); };
+
+  view_.groups = chunks_of(n, lanes);
+  packed_offset_.assign(1, 0);
+  packed_output_.assign(1, 0);
+  position_.resize(view_.R);
+  for (size_t g = 0; g < view_.groups; ++g) {
+    size_t total = 0, count = 0;
+    for (size_t lane = 0; lane < lanes; ++lane) {
+      const size_t phase = g * lanes + lane, outputs = outputs_of(phase);
+      total = std::max(total, outputs);
+      if (outputs) count = std::max(count, count_of(phase));
+      for (size_t s = 0; s < outputs; ++s)
+        position_[size_t(first_output_[phase]) + s * view_.period] =
+            static_cast<uint32_t>((packed_output_.back() + s) * lanes + lane);
+    }
+    packed_output_.push_back(static_cast<uint32_t>(packed_output_.back() + total));
+    packed_offset_.push_back(packed_offset_.back() + total * count * r * lanes);
+  }
+
+  packed_.assign(packed_offset_.back(), 0.0f);
+  for (size_t g = 0; g < view_.groups; ++g) {
+    const size_t total = packed_output_[g + 1] - packed_output_[g];
+    if (!total) continue;
+    const size_t count = (packed_offset_[g + 1] - packed_offset_[g]) / (total * r * lanes);
+    const size_t chunks = chunks_of(total, kRowChunk);
+    float* out = packed_.data() + packed_offset_[g];
+    for (size_t i = 0; i < chunks; ++i)
+      for (size_t j = 0; j < r; ++j)
+        for (size_t k = 0; k < count; ++k)
+          for (size_t s = total * i / chunks; s < total * (i + 1) / chunks; ++s)
+            for (size_t lane = 0; lane < lanes; ++lane, ++out) {
+              const size_t phase = g * lanes + lane;
+              if (s >= outputs_of(phase) || k >= count_of(phase)) continue;
+              *out = Xf[(size_t(first_row_[phase]) + s * view_.row_step + k) * r + j];
+            }
+  }
+}
+
+}  // namespace deepthin

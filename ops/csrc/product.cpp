@@ -1,0 +1,161 @@
+#include "product.h"
+
+#include <algorithm>
+#include <cstring>
+#include <thread>
+
+namespace deepthin {
+namespace {
+
+// Multiply-adds below which waking another thread costs more than it saves: a few microseconds of one core.
+constexpr size_t kWorthSharing = size_t{1} << 19;
+
+constexpr size_t kMaxPlanes = 2;
+constexpr size_t kMaxLanes = 16;
+
+size_t processors() {
+  static const size_t count = std::max(1u, std::min(16u, std::thread::hardware_concurrency()));
+  return count;
+}
+
+// Runs body(first, last) over [0, total) in steps that are multiples of `step`: here, or in slices on the threads.
+template <typename Body>
+void sliced(const Parallel* parallel, size_t total, size_t step, const Body& body) {
+  const size_t steps = chunks_of(total, step);
+  const size_t slices = parallel ? std::min(processors(), steps) : 1;
+  if (slices <= 1) return body(size_t{0}, total);
+  (*parallel)(slices, [&](size_t i) {
+    body(std::min(total, steps * i / slices * step), std::min(total, steps * (i + 1) / slices * step));
+  });
+}
+
+// Hands out pieces of a working buffer.
+class Pieces {
+ public:
+  explicit Pieces(float* start) : next_(start) {}
+  float* operator()(size_t floats) {
+    float* piece = next_;
+    next_ += ScratchPool::Buffer::rounded(floats);
+    return piece;
+  }
+
+ private:
+  float* next_;
+};
+
+}  // namespace
+
+size_t Product::rows_per_task(size_t count) const {
+  const size_t lanes = plan_.kernels().lanes;
+  if (!use_lanes(count)) return 1;
+  return chunks_of(count, kMaxPlanes * lanes) >= processors() ? kMaxPlanes * lanes : lanes;
+}
+
+size_t Product::scratch_floats(size_t count) const {
+  if (plan_.direct()) return 0;
+  const PlanView view = plan_.view(nullptr, nullptr);
+  const size_t lanes = plan_.kernels().lanes;
+  const auto rounded = ScratchPool::Buffer::rounded;
+  const size_t row = rounded(padded_row_floats(view, lanes)) + rounded(view.r * row_offsets_floats(view, lanes)) +
+                     rounded(view.packed_output[view.groups] * lanes);
+  if (!use_lanes(count)) return row;
+  const size_t planes = count > lanes ? kMaxPlanes : 1;
+  return std::max(row, rounded(lane_input_floats(view, lanes)) + rounded(lane_offsets_floats(view, lanes, planes)) +
+                           rounded(view.R * planes * lanes));
+}
+
+void Product::multiply(const PlanView& view, Rows<const float> x, size_t count, const Epilogue& epilogue,
+                       Rows<float> y, const Parallel& parallel) const {
+  const size_t step = rows_per_task(count), tasks = count ? chunks_of(count, step) : 0;
+  const bool share = processors() > 1 && plan_.work() * count >= kWorthSharing;
+  if (share && tasks >= processors()) {
+    parallel(tasks, [&](size_t i) {
+      ScratchPool::Buffer buffer(*pool_, scratch_floats(step));
+      multiply_here(view, x, i * step, std::min(step, count - i * step), epilogue, y, buffer.take(0));
+    });
+    return;
+  }
+  ScratchPool::Buffer buffer(*pool_, scratch_floats(step));
+  float* scratch = buffer.take(0);
+  const Parallel* slices = share ? &parallel : nullptr;
+  for (size_t first = 0; first < count; first += step) {
+    const size_t rows = std::min(step, count - first);
+    if (use_lanes(rows))
+      lane_rows(view, x, first, rows, epilogue, y, scratch, slices);
+    else
+      for (size_t i = first; i < first + rows; ++i) one_row(view, x[i], epilogue, y[i], scratch, slices);
+  }
+}
+
+void Product::multiply_here(const PlanView& view, Rows<const float> x, size_t first, size_t count,
+                            const Epilogue& epilogue, Rows<float> y, float* scratch) const {
+  if (use_lanes(count)) return lane_rows(view, x, first, count, epilogue, y, scratch, nullptr);
+  for (size_t i = first; i < first + count; ++i) one_row(view, x[i], epilogue, y[i], scratch, nullptr);
+}
+
+void Product::one_row(const PlanView& view, const float* x, const Epilogue& epilogue, float* y, float* scratch,
+                      const Parallel* parallel) const {
+  const Kernels& kernels = plan_.kernels();
+  const size_t lanes = kernels.lanes;
+  if (plan_.direct()) {
+    sliced(parallel, view.R, lanes, [&](size_t first, size_t last) { kernels.direct(view, x, epilogue, y, first, last); });
+    return;
+  }
+  Pieces pieces(scratch);
+  const size_t stride = row_offsets_floats(view, lanes), padded_size = padded_row_floats(view, lanes);
+  float* padded = pieces(padded_size);
+  float* offsets = pieces(view.r * stride);
+  float* packed = pieces(view.packed_output[view.groups] * lanes);
+
+  std::fill_n(padded, view.n - 1, 0.0f);
+  std::memcpy(padded + view.n - 1, x, view.Q * sizeof(float));
+  std::fill(padded + view.offsets(), padded + padded_size, 0.0f);
+  // The band reads past the last offset, against zeros in the packed factors: what it reads there must be finite.
+  for (size_t j = 0; j < view.r; ++j)
+    std::fill(offsets + j * stride + view.offsets(), offsets + (j + 1) * stride, 0.0f);
+
+  const size_t block = kBlock * lanes, blocks = chunks_of(view.offsets(), block);
+  sliced(parallel, view.r * blocks, 1, [&](size_t first, size_t last) {
+    for (size_t i = first; i < last; ++i) {
+      const size_t j = i / blocks, start = i % blocks * block;
+      kernels.correlate_row(view, j, padded, offsets + j * stride, start, start + 1);
+    }
+  });
+  sliced(parallel, view.groups, 1,
+         [&](size_t first, size_t last) { kernels.band_row(view, offsets, stride, packed, first, last); });
+  kernels.finish_row(view, packed, epilogue, y);
+}
+
+void Product::lane_rows(const PlanView& view, Rows<const float> x, size_t first, size_t count,
+                        const Epilogue& epilogue, Rows<float> y, float* scratch, const Parallel* parallel) const {
+  const Kernels& kernels = plan_.kernels();
+  const size_t lanes = kernels.lanes, planes = count > lanes ? 2 : 1;
+  Pieces pieces(scratch);
+  float* input = pieces(lane_input_floats(view, lanes));
+  float* offsets = pieces(lane_offsets_floats(view, lanes, planes));
+  float* output = pieces(view.R * planes * lanes);
+
+  for (size_t j = 0; j < view.r; ++j) {
+    for (size_t plane = 0; plane < planes; ++plane) {
+      // One plane's input is held at a time: reading it again for the next rank costs less than the cache it would fill.
+      if (j == 0 || planes > 1) {
+        const float* rows[kMaxLanes];
+        for (size_t i = 0; i < lanes; ++i) rows[i] = x[first + std::min(plane * lanes + i, count - 1)];
+        kernels.load_lanes(view, rows, input);
+      }
+      sliced(parallel, view.offsets(), kBlock, [&](size_t from, size_t to) {
+        kernels.correlate_lanes(view, j, input, offsets, planes, plane, from, to);
+      });
+    }
+    sliced(parallel, view.n, 1,
+           [&](size_t from, size_t to) { kernels.band_lanes(view, j, offsets, planes, output, from, to); });
+  }
+  for (size_t plane = 0; plane < planes; ++plane) {
+    float* rows[kMaxLanes];
+    const size_t valid = std::min(lanes, count - plane * lanes);
+    for (size_t i = 0; i < valid; ++i) rows[i] = y[first + plane * lanes + i];
+    kernels.store_lanes(view, output, planes, plane, epilogue, rows, valid);
+  }
+}
+
+}  // namespace deepthin
