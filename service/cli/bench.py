@@ -1,0 +1,26 @@
+"""`deepthin bench`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from service.cli.common import Parsers
+
+NAME = "bench"
+_HELP = "measure the speed of the kernels on this machine"
+
+
+def add_to(commands: Parsers) -> None:
+    """Add the entry in the list of commands; the arguments belong to the delegate."""
+    commands.add_parser(NAME, help=_HELP, add_help=False)
+
+
+def delegate(argv: Sequence[str]) -> int:
+    """Run the benchmark that is named first with the arguments after its name."""
+    parser = argparse.ArgumentParser("deepthin bench", description=f"Benchmarks: {_HELP}.")
+    parser.add_argument("benchmark", choices=("kernels",), help="kernels: the operators against ONNX Runtime's own")
+    parser.parse_args(argv[:1])
+    from ops.benchmarks import kernels
+
+    return kernels.main(list(argv[1:]))

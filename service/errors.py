@@ -1,0 +1,215 @@
+"""Errors that a client sees: an HTTP status and OpenAI's `{"error": {message, type, param, code}}`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from models.audio import AudioError, AudioTooLongError, UnsupportedAudioError
+from models.errors import DecoderUnavailableError, UnknownModelError
+from ops.errors import DeepThinError
+
+
+class ServiceError(DeepThinError, RuntimeError):
+    """An error with its HTTP status.
+
+    Attributes:
+        status: HTTP status of the answer.
+        kind: `type` in the answer.
+        code: `code` in the answer; for programs.
+        param: name of the parameter at fault, or None.
+        headers: further headers of the answer.
+    """
+
+    status: ClassVar[int] = 500
+    kind: ClassVar[str] = "server_error"
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(self, message: str, *, param: str | None = None, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        self.headers = dict(headers or {})
+
+
+class InvalidRequestError(ServiceError):
+    """A request that cannot be understood."""
+
+    status = 400
+    kind = "invalid_request_error"
+    code = "invalid_request"
+
+
+class UnknownParameterError(InvalidRequestError):
+    """A parameter that this version does not know."""
+
+    code = "unknown_parameter"
+
+
+class InvalidParameterError(InvalidRequestError):
+    """A known parameter with a value that cannot be honoured."""
+
+    code = "invalid_parameter"
+
+
+class MissingFileError(InvalidRequestError):
+    """No audio in the request."""
+
+    code = "missing_file"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, param="file")
+
+
+class UnauthorisedError(ServiceError):
+    """No API key, or a wrong one."""
+
+    status = 401
+    kind = "authentication_error"
+    code = "invalid_api_key"
+
+
+class NotFoundError(ServiceError):
+    """A model of that name is not hosted."""
+
+    status = 404
+    kind = "invalid_request_error"
+    code = "model_not_found"
+
+
+class BodyTimeoutError(ServiceError):
+    """The client took too long to send its body."""
+
+    status = 408
+    kind = "invalid_request_error"
+    code = "request_timeout"
+
+
+class TooLargeError(ServiceError):
+    """More bytes than allowed."""
+
+    status = 413
+    kind = "invalid_request_error"
+    code = "request_too_large"
+
+
+class TooLongError(ServiceError):
+    """More seconds of audio than allowed."""
+
+    status = 413
+    kind = "invalid_request_error"
+    code = "audio_too_long"
+
+
+class UnsupportedMediaError(ServiceError):
+    """Not audio that can be decoded."""
+
+    status = 415
+    kind = "invalid_request_error"
+    code = "unsupported_audio"
+
+
+class UnusableAudioError(ServiceError):
+    """Audio in a known container that holds nothing to transcribe."""
+
+    status = 422
+    kind = "invalid_request_error"
+    code = "unusable_audio"
+
+
+class ClientGoneError(ServiceError):
+    """The client closed the connection before its answer was ready; nobody reads this one."""
+
+    status = 499
+    kind = "invalid_request_error"
+    code = "client_closed_request"
+
+
+class OverloadedError(ServiceError):
+    """The queue is full, or the service is shutting down."""
+
+    status = 503
+    kind = "server_error"
+    code = "overloaded"
+
+    def __init__(self, message: str, *, reason: str, retry_after: int) -> None:
+        """`reason` is the label of the shed counter."""
+        super().__init__(message, headers={"Retry-After": str(retry_after)})
+        self.reason = reason
+
+
+class ModelNotReadyError(ServiceError):
+    """The model is hosted but cannot answer now: it is loading, or it failed to load."""
+
+    status = 503
+    kind = "server_error"
+    code = "model_not_ready"
+
+
+def as_service_error(error: Exception) -> ServiceError:
+    """The client's view of `error`; what is not the client's fault becomes a plain 500 that tells no internals."""
+    match error:
+        case ServiceError():
+            return error
+        case AudioTooLongError():
+            return TooLongError(f"{error}; the service's limit is set by DEEPTHIN_MAX_SECONDS", param="file")
+        case UnsupportedAudioError():
+            return UnsupportedMediaError(str(error), param="file")
+        case AudioError():
+            return UnusableAudioError(str(error), param="file")
+        case UnknownModelError():
+            return NotFoundError(str(error), param="model")
+        case DecoderUnavailableError():
+            return InvalidParameterError(str(error), param="decoder")
+        case _:
+            return ServiceError("the server failed to answer; its log says why")
+
+
+def error_response(error: ServiceError) -> JSONResponse:
+    """`error` as a response."""
+    return _response(error.status, str(error), error.kind, error.param, error.code, error.headers)
+
+
+def install(app: FastAPI) -> None:
+    """Give every error of `app` the one shape, those of the framework included."""
+    app.add_exception_handler(DeepThinError, _on_deepthin_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+
+
+async def _on_deepthin_error(_: Request, error: Exception) -> JSONResponse:
+    answer = as_service_error(error)
+    if answer.status == 500:
+        # Not the client's doing: the outermost middleware logs it with its traceback.
+        raise error
+    return error_response(answer)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        message, code = f"there is nothing at {request.url.path}", "not_found"
+    elif error.status_code == 405:
+        message, code = f"{request.method} is not allowed at {request.url.path}", "method_not_allowed"
+    else:
+        message, code = str(error.detail), "invalid_request"
+    kind = "server_error" if error.status_code >= 500 else "invalid_request_error"
+    return _response(error.status_code, message, kind, None, code, error.headers or {})
+
+
+async def _on_validation_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    problem = error.errors()[0]
+    param = str(problem["loc"][-1]) if problem["loc"] else None
+    return _response(422, str(problem["msg"]), "invalid_request_error", param, "invalid_parameter", {})
+
+
+def _response(
+    status: int, message: str, kind: str, param: str | None, code: str, headers: Mapping[str, str]
+) -> JSONResponse:
+    body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    return JSONResponse(body, status_code=status, headers=dict(headers))

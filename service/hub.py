@@ -1,0 +1,244 @@
+"""The hosted models: each with its own state, reason and count of requests that use it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+
+from models.audio import Audio
+from models.errors import UnknownModelError
+from models.package import Manifest, ModelPackage
+from models.recogniser import Recogniser
+from models.store import DEFAULT_ALIAS, ModelStore
+from ops.errors import DeepThinError
+from service.errors import ModelNotReadyError
+from service.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+Loader = Callable[[Path], Recogniser]
+
+
+class ModelState(StrEnum):
+    """Where a hosted model is in its life."""
+
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"
+    UNLOADING = "unloading"
+
+
+@dataclass(eq=False, slots=True)
+class HostedModel:
+    """One model that clients can name.
+
+    Attributes:
+        name: its name.
+        state: whether it can answer.
+        reason: why it is not ready; empty when it is.
+        package: what is on disk, or None when the package could not be read.
+        recogniser: the loaded model while the state is ready or unloading.
+        transport_bytes: bytes of the network's file after zlib; 0 before loading.
+        load_seconds: seconds that loading took.
+        references: requests that use it now.
+    """
+
+    name: str
+    state: ModelState = ModelState.LOADING
+    reason: str = ""
+    package: ModelPackage | None = None
+    recogniser: Recogniser | None = None
+    transport_bytes: int = 0
+    load_seconds: float = 0.0
+    references: int = 0
+    _idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """What the package says, or None when it could not be read."""
+        return None if self.package is None else self.package.manifest
+
+    def fail(self, reason: str) -> None:
+        """Mark the model as unusable, for `reason`."""
+        self.state, self.reason = ModelState.FAILED, reason
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to use a loaded model until the lease is given back.
+
+    Attributes:
+        name: the model's real name.
+        recogniser: the model.
+    """
+
+    name: str
+    recogniser: Recogniser
+
+
+class Hub:
+    """Loads models in the background and lends them to requests."""
+
+    def __init__(
+        self, store: ModelStore, metrics: Metrics, *, wanted: tuple[str, ...], max_models: int, load: Loader
+    ) -> None:
+        """Host the models `wanted`, or all in `store` when that is empty; `load` turns a folder into a recogniser."""
+        self._store = store
+        self._metrics = metrics
+        self._load_recogniser = load
+        self._max_models = max_models
+        self._models: dict[str, HostedModel] = {}
+        self._wanted = wanted
+        self.default_name: str | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Load the models in the background for as long as the context lasts."""
+        names = self._choose()
+        self._models = {name: self._read(name) for name in names}
+        loading = asyncio.create_task(self._load_all())
+        try:
+            yield
+        finally:
+            loading.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await loading
+
+    def ready(self) -> bool:
+        """Whether the default model can answer."""
+        model = self._models.get(self.default_name or "")
+        return model is not None and model.state is ModelState.READY
+
+    def models(self) -> list[HostedModel]:
+        """All hosted models, the default first."""
+        return list(self._models.values())
+
+    def get(self, name: str) -> HostedModel:
+        """The hosted model `name`, which may be the alias `default`.
+
+        Raises:
+            UnknownModelError: no such model is hosted.
+        """
+        real = self.default_name if name == DEFAULT_ALIAS else name
+        if real is None or real not in self._models:
+            known = ", ".join(self._models) or "none"
+            raise UnknownModelError(f"no model {name!r} is hosted here; hosted: {known}")
+        return self._models[real]
+
+    def require_ready(self, name: str) -> HostedModel:
+        """The hosted model `name`, if it can answer.
+
+        Raises:
+            UnknownModelError: no such model is hosted.
+            ModelNotReadyError: it is loading, failed or about to go.
+        """
+        model = self.get(name)
+        if model.state is not ModelState.READY:
+            reason = f": {model.reason}" if model.reason else ""
+            headers = {"Retry-After": "2"} if model.state is ModelState.LOADING else {}
+            raise ModelNotReadyError(f"model {model.name} is {model.state}{reason}", param="model", headers=headers)
+        return model
+
+    @contextmanager
+    def lease(self, name: str) -> Iterator[Lease]:
+        """Lend the model `name`; it is not unloaded before every lease has ended.
+
+        Raises:
+            UnknownModelError, ModelNotReadyError: as `require_ready`.
+        """
+        model = self.require_ready(name)
+        assert model.recogniser is not None
+        model.references += 1
+        try:
+            yield Lease(model.name, model.recogniser)
+        finally:
+            model.references -= 1
+            if not model.references:
+                model._idle.set()
+
+    async def unload(self, name: str) -> None:
+        """Stop hosting the model `name`: refuse new requests, wait for those that use it, drop it and its metrics."""
+        model = self.get(name)
+        model.state, model.reason = ModelState.UNLOADING, "it is being unloaded"
+        if model.package is not None:
+            self._metrics.model_ready.labels(model.name, model.package.manifest.method).set(0)
+        model._idle.clear()
+        if model.references:
+            await model._idle.wait()
+        model.recogniser = None
+        self._metrics.forget_model(model.name)
+        del self._models[model.name]
+
+    def _choose(self) -> list[str]:
+        names = list(dict.fromkeys(self._wanted or self._store.names()))
+        default = self._store.default()
+        if DEFAULT_ALIAS in names:
+            names.remove(DEFAULT_ALIAS)
+            if default is not None and default not in names:
+                names.insert(0, default)
+        self.default_name = default if default in names else next(iter(names), None)
+        # The default loads first: it alone decides readiness.
+        names.sort(key=lambda name: name != self.default_name)
+        if len(names) > self._max_models:
+            logger.warning("hosting %d of %d models (DEEPTHIN_MAX_MODELS)", self._max_models, len(names))
+        if not names:
+            logger.warning("no models found in %s", ", ".join(str(root) for root in self._store.roots))
+        return names[: self._max_models]
+
+    def _read(self, name: str) -> HostedModel:
+        model = HostedModel(name)
+        try:
+            model.package = self._store.load(name)
+        except DeepThinError as error:
+            logger.error("model %s cannot be hosted: %s", name, error)
+            model.fail(str(error))
+        else:
+            self._metrics.model_ready.labels(name, model.package.manifest.method).set(0)
+        return model
+
+    async def _load_all(self) -> None:
+        for model in self.models():
+            if model.package is not None:
+                await self._load(model, model.package)
+
+    async def _load(self, model: HostedModel, package: ModelPackage) -> None:
+        start = time.perf_counter()
+        try:
+            recogniser, transport_bytes = await asyncio.to_thread(self._load_and_warm, package)
+        except Exception as error:
+            # A broken model must not take the others down, whatever is wrong with it.
+            logger.exception("model %s failed to load", model.name)
+            model.fail(f"{type(error).__name__}: {error}")
+            return
+        model.load_seconds = time.perf_counter() - start
+        model.recogniser, model.transport_bytes = recogniser, transport_bytes
+        model.state = ModelState.READY
+        self._publish(model, package.manifest)
+        logger.info("model %s is ready after %.2f s", model.name, model.load_seconds)
+
+    def _load_and_warm(self, package: ModelPackage) -> tuple[Recogniser, int]:
+        recogniser = self._load_recogniser(package.path)
+        # The first run allocates; better now than in somebody's request.
+        noise = np.random.default_rng(0).uniform(-0.1, 0.1, package.manifest.sample_rate).astype(np.float32)
+        recogniser.transcribe([Audio(noise, package.manifest.sample_rate)])
+        return recogniser, package.transport_bytes()
+
+    def _publish(self, model: HostedModel, manifest: Manifest) -> None:
+        self._metrics.describe_model(manifest, transport_bytes=model.transport_bytes, load_seconds=model.load_seconds)
+        parent = self.parent_of(manifest)
+        if parent is not None:
+            self._metrics.compare_model(manifest, parent)
+
+    def parent_of(self, manifest: Manifest) -> Manifest | None:
+        """Manifest of the dense parent, if the parent is hosted too."""
+        parent = self._models.get(manifest.parent or "")
+        return None if parent is None else parent.manifest

@@ -1,0 +1,162 @@
+"""Prometheus metrics of one app. Labels are bounded: models hosted, route templates, fixed sets."""
+
+from __future__ import annotations
+
+import platform
+from functools import partial
+from importlib.metadata import version
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+from models.package import Manifest
+from models.transcript import StageSeconds
+
+STAGES: Final = ("decode", "features", "queue", "infer", "postprocess")
+SHED_REASONS: Final = ("queue_full", "shutting_down", "client_gone")
+UNMATCHED_ROUTE: Final = "unmatched"
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_REAL_TIME_FACTORS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0)
+_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
+_MODEL = ("model", "method")
+
+
+class Metrics:
+    """The instruments, each under its own name in `registry`."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        counter = partial(Counter, registry=registry)
+        gauge = partial(Gauge, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+
+        self.requests = counter("deepthin_requests_total", "HTTP requests answered.", ("route", "verb", "status"))
+        self.request_seconds = histogram(
+            "deepthin_request_duration_seconds",
+            "Seconds from the head of a request to the end of its answer.",
+            ("route",),
+            buckets=_SECONDS,
+        )
+        self.in_progress = gauge("deepthin_requests_in_progress", "HTTP requests being answered now.")
+        self.shed = counter(
+            "deepthin_requests_shed_total", "Transcriptions refused or given up, by reason.", ("reason",)
+        )
+        self.transcription_seconds = histogram(
+            "deepthin_transcription_duration_seconds",
+            "Seconds from accepting a recording to its text, waiting included.",
+            _MODEL,
+            buckets=_SECONDS,
+        )
+        self.stage_seconds = histogram(
+            "deepthin_stage_duration_seconds",
+            "Seconds by stage of a transcription; infer is the time of the whole batch.",
+            (*_MODEL, "stage"),
+            buckets=_SECONDS,
+        )
+        self.audio_seconds = counter("deepthin_audio_seconds_total", "Seconds of audio transcribed.", _MODEL)
+        self.real_time_factor = histogram(
+            "deepthin_real_time_factor_ratio",
+            "Seconds of work (waiting not counted) by second of audio.",
+            _MODEL,
+            buckets=_REAL_TIME_FACTORS,
+        )
+        self.queue_depth = gauge("deepthin_queue_depth", "Recordings waiting for the network.")
+        self.admitted = gauge("deepthin_queue_admitted", "Transcriptions accepted and not yet answered.")
+        self.queue_capacity = gauge("deepthin_queue_capacity", "Most transcriptions accepted at once.")
+        self.batch_size = histogram("deepthin_batch_size", "Recordings in one batch.", _MODEL, buckets=_BATCH_SIZES)
+        self.weight_bytes = gauge(
+            "deepthin_model_weight_bytes",
+            "Bytes of the weights, from their shapes (disk, resident) or of the network's file after zlib (transport).",
+            (*_MODEL, "where"),
+        )
+        self.load_seconds = gauge("deepthin_model_load_seconds", "Seconds that loading the model took.", _MODEL)
+        self.compression = gauge(
+            "deepthin_model_compression_ratio", "Values of the uncompressed network by values stored.", _MODEL
+        )
+        self.wer = gauge("deepthin_model_wer_ratio", "Word error rate as measured before release.", (*_MODEL, "corpus"))
+        self.wer_delta = gauge(
+            "deepthin_model_wer_delta_ratio", "Word error rate minus that of the dense parent.", (*_MODEL, "corpus")
+        )
+        self.model_ready = gauge("deepthin_model_ready", "1 when the model can answer, 0 when not.", _MODEL)
+        self.model_info = gauge(
+            "deepthin_model_info",
+            "What each hosted model is; always 1.",
+            (*_MODEL, "family", "parent", "relative_size"),
+        )
+        self.build_info = gauge(
+            "deepthin_build_info", "Versions in use; always 1.", ("version", "python", "onnxruntime", "machine")
+        )
+        # Adds deepthin_process_resident_memory_bytes, CPU seconds and open files.
+        ProcessCollector(namespace="deepthin", registry=registry)
+        self._start()
+
+    def _start(self) -> None:
+        # A series that exists from the start can be alerted on; one that appears with the first failure cannot.
+        for reason in SHED_REASONS:
+            self.shed.labels(reason)
+        versions = (version("deepthin"), platform.python_version(), version("onnxruntime"), platform.machine())
+        self.build_info.labels(*versions).set(1)
+
+    def describe_model(self, manifest: Manifest, *, transport_bytes: int, load_seconds: float) -> None:
+        """Publish what is known of a model from its package."""
+        labels = (manifest.name, manifest.method)
+        weights = manifest.weights
+        for where, size in (
+            ("disk", weights.disk_bytes),
+            ("transport", transport_bytes),
+            ("resident", weights.resident_bytes),
+        ):
+            self.weight_bytes.labels(*labels, where).set(size)
+        self.load_seconds.labels(*labels).set(load_seconds)
+        if weights.parameters:
+            self.compression.labels(*labels).set(weights.dense_parameters / weights.parameters)
+        for corpus, quality in manifest.quality.items():
+            self.wer.labels(*labels, corpus).set(quality.wer)
+        self.model_info.labels(*labels, manifest.family, manifest.parent or "", f"{manifest.relative_size:g}").set(1)
+        self.model_ready.labels(*labels).set(1)
+
+    def compare_model(self, manifest: Manifest, parent: Manifest) -> None:
+        """Publish how far a model is from its dense parent."""
+        for corpus, delta in wer_delta(manifest, parent).items():
+            self.wer_delta.labels(manifest.name, manifest.method, corpus).set(delta)
+
+    def observe_transcription(
+        self, manifest: Manifest, *, audio: float, decode: float, queue: float, stages: StageSeconds, total: float
+    ) -> None:
+        """Count one answered recording of `audio` seconds; all arguments are seconds."""
+        labels = (manifest.name, manifest.method)
+        values = (decode, stages.features, queue, stages.infer, stages.postprocess)
+        for stage, seconds in zip(STAGES, values, strict=True):
+            self.stage_seconds.labels(*labels, stage).observe(seconds)
+        self.transcription_seconds.labels(*labels).observe(total)
+        self.audio_seconds.labels(*labels).inc(audio)
+        if audio > 0:
+            self.real_time_factor.labels(*labels).observe((decode + stages.total) / audio)
+
+    def forget_model(self, name: str) -> None:
+        """Remove every series of a model that is no longer hosted."""
+        for instrument in (
+            self.transcription_seconds,
+            self.stage_seconds,
+            self.audio_seconds,
+            self.real_time_factor,
+            self.batch_size,
+            self.weight_bytes,
+            self.load_seconds,
+            self.compression,
+            self.wer,
+            self.wer_delta,
+            self.model_ready,
+            self.model_info,
+        ):
+            instrument.remove_by_labels({"model": name})
+
+
+def wer_delta(manifest: Manifest, parent: Manifest) -> dict[str, float]:
+    """Word error rate of a model minus its parent's, on each corpus that both were measured on."""
+    return {
+        corpus: quality.wer - parent.quality[corpus].wer
+        for corpus, quality in manifest.quality.items()
+        if corpus in parent.quality
+    }

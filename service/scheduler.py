@@ -1,0 +1,247 @@
+"""Work off the event loop: admission, threads, and batches of items that may share one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec, TypeVar
+
+from service.errors import OverloadedError
+from service.metrics import Metrics
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+BatchWork = Callable[[Sequence[Any]], Sequence[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a batch gave for one item.
+
+    Attributes:
+        value: the result.
+        queue_seconds: time from submission until the batch began.
+        work_seconds: time of the whole batch.
+        batch_size: items that shared the batch.
+        first: whether this item headed the batch, for counting each batch once.
+    """
+
+    value: Any
+    queue_seconds: float
+    work_seconds: float
+    batch_size: int
+    first: bool
+
+
+@dataclass(eq=False, slots=True)
+class _Job:
+    item: Any
+    work: BatchWork
+    answer: asyncio.Future[Answer]
+    submitted: float = field(default_factory=time.perf_counter)
+
+
+class Scheduler:
+    """Bounded admission and micro-batching; used from one event loop.
+
+    A request is first admitted; while it holds its place it may run single jobs (`run`) and batched jobs (`submit`).
+    Batched jobs wait in lanes. A lane is served when it holds a whole batch or its oldest job has waited long enough,
+    the longest waiting lane first, with at most one batch for each thread. Jobs that were cancelled are dropped.
+    """
+
+    def __init__(
+        self, metrics: Metrics, *, threads: int, batch_size: int, batch_wait: float, capacity: int, retry_after: int
+    ) -> None:
+        """
+        Args:
+            metrics: where depth and shed requests are counted.
+            threads: threads for all work.
+            batch_size: most items in a batch.
+            batch_wait: longest that an item waits for company, in seconds.
+            capacity: most requests admitted at once.
+            retry_after: what refused clients are told, in seconds.
+        """
+        self._metrics = metrics
+        self._threads = threads
+        self._batch_size = batch_size
+        self._batch_wait = batch_wait
+        self._capacity = capacity
+        self._retry_after = retry_after
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="deepthin")
+        self._lanes: dict[Hashable, deque[_Job]] = {}
+        self._batches: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._admitted = 0
+        self._closing = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+        metrics.queue_capacity.set(capacity)
+
+    @property
+    def admitted(self) -> int:
+        """Requests accepted and not yet finished."""
+        return self._admitted
+
+    def require_room(self) -> None:
+        """Refuse now if `admit` would.
+
+        Raises:
+            OverloadedError: no place is free, or the service is shutting down.
+        """
+        if self._closing:
+            self._shed("shutting_down", "the service is shutting down")
+        if self._admitted >= self._capacity:
+            self._shed("queue_full", f"all {self._capacity} places in the queue are taken; try again later")
+
+    @contextmanager
+    def admit(self) -> Iterator[None]:
+        """Hold a place in the queue.
+
+        Raises:
+            OverloadedError: as `require_room`.
+        """
+        self.require_room()
+        self._set_admitted(self._admitted + 1)
+        try:
+            yield
+        finally:
+            self._set_admitted(self._admitted - 1)
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[T, float]:
+        """Call `work` in a thread; its result and the seconds it took, waiting for a thread not counted."""
+
+        def timed() -> tuple[T, float]:
+            start = time.perf_counter()
+            return work(*args, **kwargs), time.perf_counter() - start
+
+        job = self._pool.submit(timed)
+        try:
+            return await asyncio.wrap_future(job)
+        except asyncio.CancelledError:
+            # A thread cannot be interrupted. The caller's place stays taken and its file open until then.
+            if not job.done():
+                await asyncio.wait([asyncio.wrap_future(job)])
+            raise
+
+    async def submit(self, lane: Hashable, item: Any, work: BatchWork) -> Answer:
+        """Have `work` called on a batch of items of the same lane; the answer for this one.
+
+        `work` must be the same for all items of a lane and give one result for each. When a batch fails, its items are
+        tried again one by one, so that only the one at fault fails.
+        """
+        job = _Job(item, work, asyncio.get_running_loop().create_future())
+        self._lanes.setdefault(lane, deque()).append(job)
+        self._pump()
+        try:
+            return await job.answer
+        finally:
+            self._update_depth()
+
+    async def close(self, drain_seconds: float) -> None:
+        """Refuse new requests, wait for those admitted, and after `drain_seconds` give up on the rest."""
+        self._closing = True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._empty.wait(), drain_seconds)
+        if self._timer is not None:
+            self._timer.cancel()
+        for jobs in self._lanes.values():
+            for job in jobs:
+                job.answer.cancel()
+        self._lanes.clear()
+        for batch in self._batches:
+            batch.cancel()
+        await asyncio.gather(*self._batches, return_exceptions=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _shed(self, reason: str, message: str) -> None:
+        self._metrics.shed.labels(reason).inc()
+        raise OverloadedError(message, reason=reason, retry_after=self._retry_after)
+
+    def _set_admitted(self, count: int) -> None:
+        self._admitted = count
+        self._metrics.admitted.set(count)
+        if count:
+            self._empty.clear()
+        else:
+            self._empty.set()
+
+    def _update_depth(self) -> None:
+        self._metrics.queue_depth.set(sum(not job.answer.done() for jobs in self._lanes.values() for job in jobs))
+
+    def _pump(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while len(self._batches) < self._threads and (jobs := self._next_batch()):
+            batch = asyncio.create_task(self._run_batch(jobs))
+            self._batches.add(batch)
+            batch.add_done_callback(self._batch_done)
+        self._update_depth()
+
+    def _batch_done(self, batch: asyncio.Task[None]) -> None:
+        self._batches.discard(batch)
+        if not self._closing or self._admitted:
+            self._pump()
+
+    def _next_batch(self) -> list[_Job]:
+        self._drop_cancelled()
+        if not self._lanes:
+            return []
+        now = time.perf_counter()
+        ripe = [
+            lane
+            for lane, jobs in self._lanes.items()
+            if len(jobs) >= self._batch_size or now - jobs[0].submitted >= self._batch_wait
+        ]
+        if not ripe:
+            oldest = min(jobs[0].submitted for jobs in self._lanes.values())
+            self._timer = asyncio.get_running_loop().call_later(oldest + self._batch_wait - now, self._pump)
+            return []
+        jobs = self._lanes[min(ripe, key=lambda lane: self._lanes[lane][0].submitted)]
+        return [jobs.popleft() for _ in range(min(len(jobs), self._batch_size))]
+
+    def _drop_cancelled(self) -> None:
+        for lane, jobs in list(self._lanes.items()):
+            kept = deque(job for job in jobs if not job.answer.done())
+            if kept:
+                self._lanes[lane] = kept
+            else:
+                del self._lanes[lane]
+
+    async def _run_batch(self, jobs: list[_Job]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            results = await loop.run_in_executor(self._pool, _work_on, jobs)
+        except asyncio.CancelledError:
+            for job in jobs:
+                job.answer.cancel()
+            raise
+        for job, result in zip(jobs, results, strict=True):
+            if job.answer.done():
+                continue
+            if isinstance(result, Exception):
+                job.answer.set_exception(result)
+            else:
+                job.answer.set_result(result)
+
+
+def _work_on(jobs: Sequence[_Job]) -> list[Answer | Exception]:
+    start = time.perf_counter()
+    try:
+        values = jobs[0].work([job.item for job in jobs])
+    except Exception as error:
+        if len(jobs) == 1:
+            return [error]
+        return [_work_on([job])[0] for job in jobs]
+    seconds = time.perf_counter() - start
+    return [
+        Answer(value, start - job.submitted, seconds, len(jobs), first=job is jobs[0])
+        for job, value in zip(jobs, values, strict=True)
+    ]

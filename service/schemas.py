@@ -1,0 +1,134 @@
+"""Shapes of the JSON answers."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+from service.hub import HostedModel, Hub
+from service.metrics import wer_delta
+from service.transcription import Transcription
+
+
+class WordAnswer(BaseModel):
+    """One word of a transcript."""
+
+    text: str
+    start: float = Field(description="Seconds from the start of the recording.")
+    end: float = Field(description="Seconds from the start of the recording.")
+    confidence: float = Field(description="Between 0 and 1.")
+
+
+class TranscriptAnswer(BaseModel):
+    """Answer of `POST /transcribe`."""
+
+    text: str = Field(description="Words in lower case; empty when nothing was said.")
+    words: list[WordAnswer]
+    model: str = Field(description="Name of the model that answered.")
+    method: str = Field(description="Its compression method.")
+    decoder: str = Field(description="'graph': words; 'greedy': raw units of the network, here phones.")
+    duration_seconds: float = Field(description="Length of the recording.")
+    processing_seconds: float = Field(description="Time from acceptance to the answer, waiting included.")
+
+    @classmethod
+    def of(cls, transcription: Transcription) -> TranscriptAnswer:
+        """The answer for `transcription`."""
+        transcript = transcription.transcript
+        return cls(
+            text=transcript.text,
+            words=[
+                WordAnswer(text=word.text, start=word.start, end=word.end, confidence=round(word.confidence, 4))
+                for word in transcript.words
+            ],
+            model=transcription.manifest.name,
+            method=transcription.manifest.method,
+            decoder=transcription.decoder,
+            duration_seconds=round(transcript.duration_seconds, 4),
+            processing_seconds=round(transcription.processing_seconds, 6),
+        )
+
+
+class ModelAnswer(BaseModel):
+    """One model of `GET /models`; fields are null while its package cannot be read."""
+
+    name: str
+    state: str = Field(description="loading, ready, failed or unloading.")
+    reason: str | None = Field(description="Why the model is not ready.")
+    default: bool = Field(description="Whether the alias 'default' means this model.")
+    description: str | None = None
+    family: str | None = None
+    method: str | None = Field(default=None, description="Compression method; 'dense' for none.")
+    relative_size: float | None = Field(
+        default=None, description="Stored size of the weight matrices by their dense size."
+    )
+    parameters: int | None = None
+    disk_bytes: int | None = Field(default=None, description="Weights as stored, worked out from their shapes.")
+    transport_bytes: int | None = Field(default=None, description="The network's file after zlib.")
+    resident_bytes: int | None = Field(default=None, description="Weights in memory, worked out from their shapes.")
+    wer: dict[str, float] | None = Field(default=None, description="Word error rate by corpus, as a ratio.")
+    wer_delta: dict[str, float] | None = Field(
+        default=None, description="Word error rate minus the parent's, where both are known."
+    )
+    parent: str | None = Field(default=None, description="The dense model it was made from.")
+    graph: str | None = Field(default=None, description="Its decoding graph; null for greedy decoding only.")
+    load_seconds: float | None = None
+    licence: str | None = None
+    attribution: str | None = None
+
+    @classmethod
+    def of(cls, model: HostedModel, hub: Hub) -> ModelAnswer:
+        """The answer for `model` of `hub`."""
+        answer = cls(
+            name=model.name, state=model.state, reason=model.reason or None, default=model.name == hub.default_name
+        )
+        manifest = model.manifest
+        if manifest is None:
+            return answer
+        parent = hub.parent_of(manifest)
+        return answer.model_copy(
+            update={
+                "description": manifest.description,
+                "family": manifest.family,
+                "method": manifest.method,
+                "relative_size": manifest.relative_size,
+                "parameters": manifest.weights.parameters,
+                "disk_bytes": manifest.weights.disk_bytes,
+                "transport_bytes": model.transport_bytes or None,
+                "resident_bytes": manifest.weights.resident_bytes,
+                "wer": {corpus: quality.wer for corpus, quality in manifest.quality.items()},
+                "wer_delta": wer_delta(manifest, parent) if parent is not None else None,
+                "parent": manifest.parent,
+                "graph": manifest.graph,
+                "load_seconds": round(model.load_seconds, 3) if model.recogniser is not None else None,
+                "licence": manifest.licence,
+                "attribution": manifest.attribution,
+            }
+        )
+
+
+class ModelsAnswer(BaseModel):
+    """Answer of `GET /models`."""
+
+    default: str | None = Field(description="The model that the alias 'default' means.")
+    models: list[ModelAnswer]
+
+
+class HealthAnswer(BaseModel):
+    """Answer of the health probes."""
+
+    status: str
+    reason: str | None = None
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorAnswer(BaseModel):
+    """Every error has this shape, which is OpenAI's."""
+
+    error: ErrorDetail

@@ -1,0 +1,80 @@
+"""Settings of the service, from `DEEPTHIN_*` environment variables."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from models.store import BUNDLED, home
+
+
+def _cores() -> int:
+    # A container may be pinned to fewer cores than the machine has.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Settings(BaseSettings):
+    """All settings; each can be given as an environment variable with the prefix `DEEPTHIN_`.
+
+    Lists are written with commas: `DEEPTHIN_MODELS=tfkaldi-dense,deepspeech-dense`.
+
+    Attributes:
+        host: address to listen on.
+        port: port to listen on.
+        home: folder for uploaded models and other state.
+        models: names of the models to host; empty for all that are found.
+        max_models: most models hosted at once.
+        threads: threads for all work on audio; one batch each.
+        session_threads: threads of the network within one batch.
+        batch_size: most recordings in one batch; 1 turns batching off.
+        batch_wait_seconds: longest that a recording waits for others to share a batch with.
+        queue_length: requests accepted and not yet answered; further ones are refused with 503.
+        retry_after_seconds: how long a refused client is told to wait.
+        max_bytes: largest request body.
+        max_seconds: longest recording.
+        body_timeout_seconds: longest that a client may take to send its body.
+        drain_seconds: longest that accepted requests may take to finish at shutdown.
+        api_keys: keys of which every client must send one (`Authorization: Bearer KEY`); empty lets everyone in.
+        log_level: least severe messages that are logged.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="DEEPTHIN_", extra="ignore", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    home: Path = Field(default_factory=home)
+    models: Annotated[tuple[str, ...], NoDecode] = ()
+    max_models: Annotated[int, Field(ge=1)] = 64
+    threads: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=_cores)
+    session_threads: Annotated[int, Field(ge=1, le=256)] = 1
+    batch_size: Annotated[int, Field(ge=1, le=256)] = 8
+    batch_wait_seconds: Annotated[float, Field(ge=0, le=10)] = 0.005
+    queue_length: Annotated[int, Field(ge=1)] = 64
+    retry_after_seconds: Annotated[int, Field(ge=1)] = 1
+    max_bytes: Annotated[int, Field(ge=1)] = 32 * 1024 * 1024
+    max_seconds: Annotated[float, Field(gt=0)] = 600.0
+    body_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
+    drain_seconds: Annotated[float, Field(ge=0)] = 30.0
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("models", "api_keys", mode="before")
+    @classmethod
+    def _split_on_commas(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(item.strip() for item in value.split(",") if item.strip())
+        return value
+
+    @field_validator("home")
+    @classmethod
+    def _expand_user(cls, value: Path) -> Path:
+        return value.expanduser()
+
+    @property
+    def model_folders(self) -> tuple[Path, ...]:
+        """Where packages are looked for, the user's own first."""
+        return (self.home / "models", BUNDLED)

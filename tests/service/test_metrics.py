@@ -1,0 +1,134 @@
+"""`GET /metrics`: names, labels, values, and that clients cannot make series."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.metrics import STAGES
+from tests.service.conftest import Serve
+from tests.support import babble, encode
+
+pytestmark = pytest.mark.anyio
+
+SPEECH = encode(babble(0.5))
+NAMES = {
+    "deepthin_requests": "counter",
+    "deepthin_request_duration_seconds": "histogram",
+    "deepthin_requests_in_progress": "gauge",
+    "deepthin_requests_shed": "counter",
+    "deepthin_transcription_duration_seconds": "histogram",
+    "deepthin_stage_duration_seconds": "histogram",
+    "deepthin_audio_seconds": "counter",
+    "deepthin_real_time_factor_ratio": "histogram",
+    "deepthin_queue_depth": "gauge",
+    "deepthin_queue_admitted": "gauge",
+    "deepthin_queue_capacity": "gauge",
+    "deepthin_batch_size": "histogram",
+    "deepthin_model_weight_bytes": "gauge",
+    "deepthin_model_load_seconds": "gauge",
+    "deepthin_model_compression_ratio": "gauge",
+    "deepthin_model_wer_ratio": "gauge",
+    "deepthin_model_wer_delta_ratio": "gauge",
+    "deepthin_model_ready": "gauge",
+    "deepthin_model_info": "gauge",
+    "deepthin_build_info": "gauge",
+    "deepthin_process_resident_memory_bytes": "gauge",
+}
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+async def scrape(client: httpx.AsyncClient) -> Samples:
+    text = (await client.get("/metrics")).text
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def value(samples: Samples, name: str, **labels: str) -> float:
+    return samples[name, frozenset(labels.items())]
+
+
+async def test_names_types_and_help(client: httpx.AsyncClient) -> None:
+    await client.post("/transcribe", content=SPEECH)
+    response = await client.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain")
+    families = {family.name: family for family in text_string_to_metric_families(response.text)}
+    assert {name: families[name].type for name in NAMES} == NAMES
+    assert all(family.documentation for family in families.values())
+    assert all(name.startswith("deepthin_") for name in families)
+
+
+async def test_a_transcription_is_counted_everywhere(client: httpx.AsyncClient) -> None:
+    await client.post("/transcribe", params={"model": "tiny-thin"}, content=SPEECH)
+    samples = await scrape(client)
+    model = {"model": "tiny-thin", "method": "deepthin"}
+    assert value(samples, "deepthin_requests_total", route="/transcribe", verb="POST", status="200") == 1
+    assert value(samples, "deepthin_request_duration_seconds_count", route="/transcribe") == 1
+    assert value(samples, "deepthin_audio_seconds_total", **model) == 0.5
+    assert value(samples, "deepthin_transcription_duration_seconds_count", **model) == 1
+    assert value(samples, "deepthin_real_time_factor_ratio_count", **model) == 1
+    assert value(samples, "deepthin_batch_size_sum", **model) == 1
+    stages = {stage: value(samples, "deepthin_stage_duration_seconds_sum", **model, stage=stage) for stage in STAGES}
+    assert all(seconds > 0 for seconds in stages.values())
+    assert sum(stages.values()) <= value(samples, "deepthin_transcription_duration_seconds_sum", **model)
+    assert value(samples, "deepthin_queue_depth") == value(samples, "deepthin_queue_admitted") == 0
+    # The scrape itself is one request.
+    assert value(samples, "deepthin_requests_in_progress") == 1
+
+
+async def test_models_are_published(client: httpx.AsyncClient, home: Path) -> None:
+    samples = await scrape(client)
+    thin = {"model": "tiny-thin", "method": "deepthin"}
+    assert value(samples, "deepthin_model_weight_bytes", **thin, where="disk") == 400
+    assert value(samples, "deepthin_model_weight_bytes", **thin, where="resident") == 400
+    transport = value(samples, "deepthin_model_weight_bytes", **thin, where="transport")
+    assert 0 < transport <= (home / "models" / "tiny-thin" / "model.onnx").stat().st_size
+    assert value(samples, "deepthin_model_compression_ratio", **thin) == 50
+    assert value(samples, "deepthin_model_wer_ratio", **thin, corpus="an4-test") == 0.27
+    assert value(samples, "deepthin_model_wer_delta_ratio", **thin, corpus="an4-test") == pytest.approx(0.02)
+    assert value(samples, "deepthin_model_load_seconds", **thin) > 0
+    assert value(samples, "deepthin_model_ready", **thin) == 1
+    info = {"family": "tfkaldi", "parent": "tiny-dense", "relative_size": "0.02"}
+    assert value(samples, "deepthin_model_info", **thin, **info) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc on this system")
+async def test_resident_bytes_are_those_of_the_process(client: httpx.AsyncClient) -> None:
+    resident = value(await scrape(client), "deepthin_process_resident_memory_bytes")
+    measured = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    assert resident == pytest.approx(measured, rel=0.5)
+
+
+async def test_clients_cannot_make_series(client: httpx.AsyncClient) -> None:
+    async def provoke(number: int) -> None:
+        await client.get(f"/nowhere/{number}")
+        await client.get(f"/models/unknown-{number}")
+        await client.post("/transcribe", params={"model": f"unknown-{number}"}, content=SPEECH)
+        await client.post("/transcribe", params={f"p{number}": "x"}, content=SPEECH)
+        await client.request(f"VERB{number}", "/livez")
+
+    await provoke(0)
+    await scrape(client)  # makes the series of /metrics itself
+    before = set(await scrape(client))
+    for number in range(1, 20):
+        await provoke(number)
+    after = await scrape(client)
+    assert set(after) - before == set()
+    assert value(after, "deepthin_requests_total", route="unmatched", verb="GET", status="404") == 20
+    assert value(after, "deepthin_requests_total", route="/models/{name}", verb="GET", status="404") == 20
+    assert value(after, "deepthin_requests_total", route="/livez", verb="other", status="405") == 20
+
+
+async def test_shed_series_exist_from_the_start(serve: Serve) -> None:
+    async with serve() as client:
+        samples = await scrape(client)
+    for reason in ("queue_full", "shutting_down", "client_gone"):
+        assert value(samples, "deepthin_requests_shed_total", reason=reason) == 0
