@@ -53,9 +53,9 @@ serve: $(STAMPS)/installed ## set up and keep the service running (ARGS="--port 
 test: lint ## set up and run linters, type checks and tests (TRAIN=1: the training tests too; ARGS goes to pytest)
 	@$(BIN)/python -m pytest $(ARGS)
 
-lint: $(STAMPS)/$(EXTRAS) ## ruff and mypy
+lint: $(STAMPS)/$(EXTRAS) ## ruff and mypy (TRAIN=1: types of the training code too, which needs PyTorch's)
 	@$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(BIN)/mypy $(if $(TRAIN),,--exclude '^models/(training|families)/' --follow-imports silent)
 	$(BIN)/mypy --strict -p load_tests
 
 bench: $(STAMPS)/installed ## time the kernels against ONNX Runtime's own (ARGS="--json")
@@ -97,7 +97,7 @@ $(STAMPS)/environment:
 	mkdir -p $(STAMPS)
 	touch $@
 
-# Editable: Python changes need no reinstall; a changed C++ source rebuilds the library.
+# Editable: Python changes need no reinstall; a changed C++ source rebuilds the library. The extra scores the demo.
 $(STAMPS)/installed: $(STAMPS)/environment pyproject.toml $(NATIVE)
 	@if ! command -v "$${CXX:-c++}" >/dev/null; then
 		echo 'No C++ compiler found. Install one, then run make again:' >&2
@@ -105,7 +105,7 @@ $(STAMPS)/installed: $(STAMPS)/environment pyproject.toml $(NATIVE)
 		exit 1
 	fi
 	echo 'Building and installing DeepThin and what it needs (a few minutes the first time)'
-	$(BIN)/python -m pip install --disable-pip-version-check --editable .
+	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[eval]'
 	touch $@
 
 # The extras alone: DeepThin itself is there already and is not built again.
