@@ -1,0 +1,60 @@
+"""Held-out figures during training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from models.families.base import AcousticNet
+from models.training.batches import BatchSource
+from models.training.trainer import ctc_loss
+
+
+def validate(net: AcousticNet, source: BatchSource) -> dict[str, float]:
+    """Frame accuracy, CTC loss per phone and phone error rate of the greedy path."""
+    net.eval()
+    device = next(net.parameters()).device
+    frames = right = errors = phones = 0
+    losses, weights = [], []
+    rng = np.random.default_rng(0)
+    with torch.no_grad():
+        for pairs in source.plan(0, 0):
+            batch = source.load(pairs, None, rng)
+            log_probs = net(batch.features.to(device)).cpu()
+            best = log_probs.argmax(-1)
+            known = batch.labels >= 0
+            frames += int(known.sum())
+            right += int((best == batch.labels)[known].sum())
+            if batch.phone_lengths.sum():
+                losses.append(float(ctc_loss(log_probs, batch)))
+                weights.append(int(batch.phone_lengths.sum()))
+            start = 0
+            for row, length in enumerate(batch.phone_lengths.tolist()):
+                reference = batch.phones[start : start + length].tolist()
+                start += length
+                if reference:
+                    errors += edit_distance(reference, collapse(best[row, : batch.lengths[row]].tolist()))
+                    phones += length
+    return {
+        "held_frame_accuracy": right / max(frames, 1),
+        "held_ctc": float(np.average(losses, weights=weights)) if losses else float("nan"),
+        "held_phone_error": errors / max(phones, 1),
+    }
+
+
+def collapse(path: Sequence[int]) -> list[int]:
+    """A CTC path without repeats and blanks."""
+    return [unit for i, unit in enumerate(path) if unit != 0 and (i == 0 or path[i - 1] != unit)]
+
+
+def edit_distance(reference: Sequence[int], hypothesis: Sequence[int]) -> int:
+    """Levenshtein distance."""
+    row = np.arange(len(hypothesis) + 1)
+    heard = np.asarray(hypothesis, dtype=np.int64)
+    steps = np.arange(len(hypothesis) + 1)
+    for count, unit in enumerate(reference, 1):
+        new = np.concatenate([[count], np.minimum(row[1:] + 1, row[:-1] + (heard != unit))])
+        row = np.minimum.accumulate(new - steps) + steps
+    return int(row[-1])
