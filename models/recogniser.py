@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
 from models.audio import Audio
-from models.decoding import Decoder, GraphDecoder, GreedyDecoder
-from models.errors import DecoderUnavailableError, GraphMismatchError, InferenceError
+from models.decoding import Decoder, Graph, GraphDecoder, GreedyDecoder
+from models.errors import DecoderUnavailableError, GraphMismatchError, InferenceError, PackageError
 from models.package import Manifest, ModelPackage
 from models.store import find_graph
 from models.transcript import StageSeconds, Transcript, Word
@@ -31,6 +34,9 @@ _LOG_PROBS = "log_probs"
 _SILENT_RANGE = 1e-4
 # Feature frames that go through the network at once. Activations of a long recording would otherwise fill an edge box.
 _CHUNK_FRAMES = 3000
+
+_graphs: weakref.WeakValueDictionary[Path, Graph] = weakref.WeakValueDictionary()
+_graphs_lock = threading.Lock()
 
 
 class Recogniser:
@@ -62,6 +68,12 @@ class Recogniser:
         _check_session(session, package.manifest)
 
     @property
+    def graph_bytes(self) -> int:
+        """Bytes of the decoding graph's file, which is mapped into memory as it is; 0 without a graph."""
+        decoder = self.decoders.get(GRAPH)
+        return int(decoder.graph.manifest["bytes"]) if isinstance(decoder, GraphDecoder) else 0
+
+    @property
     def manifest(self) -> Manifest:
         """What the package says about the model."""
         return self.package.manifest
@@ -85,8 +97,7 @@ class Recogniser:
         manifest = package.manifest
         decoders: dict[str, Decoder] = {GREEDY: GreedyDecoder(manifest.units)}
         if manifest.graph is not None and decoder != GREEDY:
-            folder = find_graph(manifest.graph, package.path)
-            decoders[GRAPH] = GraphDecoder.load(folder, manifest.units, **manifest.decoder)
+            decoders[GRAPH] = _graph_decoder(package)
         chosen = decoder or (GRAPH if GRAPH in decoders else GREEDY)
         _require(decoders, chosen, manifest.name)
         return cls(package, _open(package, threads), decoders, chosen)
@@ -160,7 +171,7 @@ class Recogniser:
                 Word(
                     text=word.text.lower(),
                     start=round(min(word.start_frame * self.manifest.frame_seconds, seconds), 3),
-                    end=round(min(word.end_frame * self.manifest.frame_seconds, seconds), 3),
+                    end=round(min((word.end_frame + 1) * self.manifest.frame_seconds, seconds), 3),
                     confidence=min(max(float(word.confidence), 0.0), 1.0),
                 )
                 for word in chosen.decode(log_probs).words
@@ -195,6 +206,21 @@ class Recogniser:
             states = {state.input: final for state, final in zip(manifest.states, finals, strict=True)}
             pieces.append(log_probs)
         return np.concatenate(pieces, axis=1)
+
+
+def _graph_decoder(package: ModelPackage) -> GraphDecoder:
+    manifest = package.manifest
+    assert manifest.graph is not None
+    folder = find_graph(manifest.graph, package.path).resolve()
+    with _graphs_lock:
+        # Most models share one graph, which is larger than they are.
+        if (graph := _graphs.get(folder)) is None:
+            graph = _graphs[folder] = Graph.load(folder)
+    options: dict[str, Any] = dict(manifest.decoder)
+    try:
+        return GraphDecoder(graph, manifest.units, **options)
+    except TypeError as error:
+        raise PackageError(f"model {manifest.name} has decoder options that are not known: {error}") from error
 
 
 def _open(package: ModelPackage, threads: int) -> ort.InferenceSession:

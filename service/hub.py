@@ -211,29 +211,34 @@ class Hub:
                 await self._load(model, model.package)
 
     async def _load(self, model: HostedModel, package: ModelPackage) -> None:
-        start = time.perf_counter()
         try:
-            recogniser, transport_bytes = await asyncio.to_thread(self._load_and_warm, package)
+            loaded = await asyncio.to_thread(self._load_and_warm, package)
         except Exception as error:
             # A broken model must not take the others down, whatever is wrong with it.
             logger.exception("model %s failed to load", model.name)
             model.fail(f"{type(error).__name__}: {error}")
             return
-        model.load_seconds = time.perf_counter() - start
-        model.recogniser, model.transport_bytes = recogniser, transport_bytes
+        model.recogniser, model.load_seconds, model.transport_bytes = loaded
         model.state = ModelState.READY
-        self._publish(model, package.manifest)
+        self._publish(model, model.recogniser)
         logger.info("model %s is ready after %.2f s", model.name, model.load_seconds)
 
-    def _load_and_warm(self, package: ModelPackage) -> tuple[Recogniser, int]:
+    def _load_and_warm(self, package: ModelPackage) -> tuple[Recogniser, float, int]:
+        start = time.perf_counter()
         recogniser = self._load_recogniser(package.path)
         # The first run allocates; better now than in somebody's request.
         noise = np.random.default_rng(0).uniform(-0.1, 0.1, package.manifest.sample_rate).astype(np.float32)
         recogniser.transcribe([Audio(noise, package.manifest.sample_rate)])
-        return recogniser, package.transport_bytes()
+        return recogniser, time.perf_counter() - start, package.transport_bytes()
 
-    def _publish(self, model: HostedModel, manifest: Manifest) -> None:
-        self._metrics.describe_model(manifest, transport_bytes=model.transport_bytes, load_seconds=model.load_seconds)
+    def _publish(self, model: HostedModel, recogniser: Recogniser) -> None:
+        manifest = recogniser.manifest
+        self._metrics.describe_model(
+            manifest,
+            transport_bytes=model.transport_bytes,
+            graph_bytes=recogniser.graph_bytes,
+            load_seconds=model.load_seconds,
+        )
         parent = self.parent_of(manifest)
         if parent is not None:
             self._metrics.compare_model(manifest, parent)

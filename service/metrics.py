@@ -70,6 +70,11 @@ class Metrics:
             "Bytes of the weights, from their shapes (disk, resident) or of the network's file after zlib (transport).",
             (*_MODEL, "where"),
         )
+        self.graph_bytes = gauge(
+            "deepthin_model_graph_bytes",
+            "Bytes of the decoding graph, on disk and mapped into memory; models may share one.",
+            (*_MODEL, "graph"),
+        )
         self.load_seconds = gauge("deepthin_model_load_seconds", "Seconds that loading the model took.", _MODEL)
         self.compression = gauge(
             "deepthin_model_compression_ratio", "Values of the uncompressed network by values stored.", _MODEL
@@ -98,7 +103,9 @@ class Metrics:
         versions = (version("deepthin"), platform.python_version(), version("onnxruntime"), platform.machine())
         self.build_info.labels(*versions).set(1)
 
-    def describe_model(self, manifest: Manifest, *, transport_bytes: int, load_seconds: float) -> None:
+    def describe_model(
+        self, manifest: Manifest, *, transport_bytes: int, graph_bytes: int, load_seconds: float
+    ) -> None:
         """Publish what is known of a model from its package."""
         labels = (manifest.name, manifest.method)
         weights = manifest.weights
@@ -108,6 +115,8 @@ class Metrics:
             ("resident", weights.resident_bytes),
         ):
             self.weight_bytes.labels(*labels, where).set(size)
+        if manifest.graph is not None:
+            self.graph_bytes.labels(*labels, manifest.graph).set(graph_bytes)
         self.load_seconds.labels(*labels).set(load_seconds)
         if weights.parameters:
             self.compression.labels(*labels).set(weights.dense_parameters / weights.parameters)
@@ -143,6 +152,7 @@ class Metrics:
             self.real_time_factor,
             self.batch_size,
             self.weight_bytes,
+            self.graph_bytes,
             self.load_seconds,
             self.compression,
             self.wer,

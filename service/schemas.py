@@ -70,6 +70,9 @@ class ModelAnswer(BaseModel):
     )
     parent: str | None = Field(default=None, description="The dense model it was made from.")
     graph: str | None = Field(default=None, description="Its decoding graph; null for greedy decoding only.")
+    graph_bytes: int | None = Field(
+        default=None, description="Its decoding graph on disk and mapped into memory; models may share one."
+    )
     load_seconds: float | None = None
     licence: str | None = None
     attribution: str | None = None
@@ -98,6 +101,7 @@ class ModelAnswer(BaseModel):
                 "wer_delta": wer_delta(manifest, parent) if parent is not None else None,
                 "parent": manifest.parent,
                 "graph": manifest.graph,
+                "graph_bytes": model.recogniser.graph_bytes or None if model.recogniser is not None else None,
                 "load_seconds": round(model.load_seconds, 3) if model.recogniser is not None else None,
                 "licence": manifest.licence,
                 "attribution": manifest.attribution,
