@@ -1,0 +1,59 @@
+"""One-node models of the operators, for the tests here."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
+
+from ops import graph
+
+REFUSED = (Fail, InvalidArgument, RuntimeException)
+"""What ONNX Runtime raises, at one moment or another, for a status that an operator returns."""
+
+Float = NDArray[np.float32]
+
+
+def matmul_model(
+    Q: int,
+    R: int,
+    Xf: Float,
+    Wf: Float,
+    bias: Float | None = None,
+    shape: tuple[int | str, ...] = (),
+    **attributes: Any,
+) -> bytes:
+    """A DeepThinMatMul whose input is ``[*shape, Q]``, or of any two axes."""
+    constants = {"Xf": Xf, "Wf": Wf} | ({} if bias is None else {"bias": bias})
+    node = graph.node("DeepThinMatMul", ["X", *constants], ["Y"], "deepthin", Q=Q, R=R, **attributes)
+    leading = shape or ("rows",)
+    return graph.model(
+        [node],
+        [graph.value("X", [*leading, Q])],
+        [graph.value("Y", [*leading, R])],
+        [graph.tensor(name, values) for name, values in constants.items()],
+    )
+
+
+def gru_model(
+    factors: tuple[Float, Float, Float, Float], width: int, H: int, B: Float | None, state: bool, **attributes: Any
+) -> bytes:
+    """A DeepThinGRU with the factors Xf_w, Wf_w, Xf_r, Wf_r; ``state`` adds the input ``initial_h``."""
+    names = ["Xf_w", "Wf_w", "Xf_r", "Wf_r"]
+    constants = dict(zip(names, factors, strict=True)) | ({} if B is None else {"B": B})
+    inputs = ["X", *names, "" if B is None else "B", "initial_h" if state else ""]
+    node = graph.node("DeepThinGRU", inputs, ["Y", "Y_h"], "deepthin", hidden_size=H, **attributes)
+    return graph.model(
+        [node],
+        [graph.value("X", ["a", "b", width]), *([graph.value("initial_h", ["batch", H])] if state else [])],
+        [graph.value("Y", ["c", "d", H]), graph.value("Y_h", ["batch", H])],
+        [graph.tensor(name, values) for name, values in constants.items()],
+    )
+
+
+def factors(rng: np.random.Generator, Q: int, R: int, n: int, r: int, surplus: int = 0) -> tuple[Float, Float]:
+    """Random factors of a Q x R matrix, with `surplus` rows more than are read; entries of W have a variance of 1/Q."""
+    m = -(-Q * R // n) + surplus
+    scale = (Q * r) ** -0.25
+    Xf, Wf = scale * rng.standard_normal((m, r)), scale * rng.standard_normal((r, n))
+    return Xf.astype(np.float32), Wf.astype(np.float32)
