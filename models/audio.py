@@ -22,6 +22,10 @@ _CONTAINERS = (
 )
 
 
+# A claimed rate of 1 Hz would turn one frame into gigabytes before the limit on seconds could stop it.
+_LOWEST_RATE = 1000
+
+
 class AudioError(DeepThinError, ValueError):
     """Bytes that cannot be turned into audio."""
 
@@ -93,6 +97,8 @@ def _decode_chunks(source: BinaryIO, sample_rate: int, limit: int | None) -> lis
         resampler = av.AudioResampler(format="flt", layout="mono", rate=sample_rate)
         try:
             for frame in container.decode(stream):
+                if frame.sample_rate < _LOWEST_RATE:
+                    raise UnsupportedAudioError(f"a sample rate of {frame.sample_rate} Hz holds no speech")
                 total += _append(chunks, resampler.resample(frame))
                 if limit is not None and total > limit:
                     raise AudioTooLongError(f"the recording is longer than {limit / sample_rate:g} seconds")
