@@ -138,3 +138,6 @@ def spec_augment(features: npt.NDArray[np.float32], table: AugmentTable, rng: np
         width = int(rng.integers(0, min(table.frequency_width, bins // 2) + 1))
         start = int(rng.integers(0, bins - width + 1))
         features[:, start : start + width] = 0.0
+    if rng.random() < table.band_limit:
+        # A lossy codec empties the upper bands; floored and mean-normalised they are zero.
+        features[:, bins - int(rng.integers(1, max(2, round(bins * table.band_limit_bins) + 1))) :] = 0.0

@@ -15,7 +15,7 @@ from models.features import FrontEnd
 from models.training import alignments, ami
 from models.training.batches import BatchSource, Example
 from models.training.config import ConfigError, TrainingConfig, load_config
-from models.training.corpus import FeatureCache, Utterance, Variant, feature_cache, load_corpora
+from models.training.corpus import FeatureCache, Utterance, feature_cache, load_corpora
 from models.training.network import build, compress, sizes, start_from_ami
 from models.training.soft_targets import soft_targets
 from models.training.trainer import Trainer
@@ -54,12 +54,11 @@ def data_root() -> Path:
     return Path(value)
 
 
-def corpus_and_cache(config: TrainingConfig, runs: Path) -> tuple[list[Utterance], list[Variant], FeatureCache]:
-    """The configuration's utterances and the features of their variants."""
+def corpus_and_cache(config: TrainingConfig, runs: Path) -> tuple[list[Utterance], FeatureCache]:
+    """The configuration's utterances and their features at every training speed."""
     utterances = load_corpora(data_root() / name for name in config.data.corpora)
-    variants = [Variant(speed, codec) for codec in config.data.codecs for speed in config.data.speeds]
     front_end = FrontEnd(**config.front_end.model_dump())
-    return utterances, variants, feature_cache(utterances, front_end, variants, runs / "cache")
+    return utterances, feature_cache(utterances, front_end, config.data.speeds, runs / "cache")
 
 
 def split(examples: Sequence[Example], every: int) -> tuple[list[Example], list[Example]]:
@@ -86,7 +85,7 @@ def train(config: TrainingConfig, arguments: argparse.Namespace) -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     folder: Path = arguments.runs / config.name
-    utterances, variants, cache = corpus_and_cache(config, arguments.runs)
+    utterances, cache = corpus_and_cache(config, arguments.runs)
     path = config.data.alignments or arguments.runs / "alignments.npz"
     training, held_out = split(alignments.load(path, [u.name for u in utterances]), config.data.hold_out)
     net = initial_network(config)
@@ -94,7 +93,7 @@ def train(config: TrainingConfig, arguments: argparse.Namespace) -> None:
     share = f"{stored:,} of {dense:,} values ({stored / dense:.5f})"
     print(f"{config.name}: weights {share}, {parameters:,} parameters in all")
     soft = None if config.distill is None else soft_targets(config.distill.parent, cache, arguments.device)
-    source = BatchSource(cache, [v.speed for v in variants], training, net, int(config.train.batch_seconds * 100), soft)
+    source = BatchSource(cache, config.data.speeds, training, net, int(config.train.batch_seconds * 100), soft)
     trainer = Trainer(config, net, source, folder, arguments.device)
     if trainer.resume():
         print(f"going on after step {trainer.position.step}")

@@ -34,7 +34,6 @@ class DataTable(_Table):
 
     corpora: tuple[str, ...] = Field(("librispeech-train", "an4-train"), description="folders under DEEPTHIN_DATA")
     speeds: tuple[float, ...] = (1.0, 0.9, 1.1)
-    codecs: tuple[Literal["", "mp3"], ...] = ("", "mp3")
     hold_out: int = Field(30, ge=2, description="every n-th utterance is kept for tuning and never trained on")
     alignments: Path | None = Field(None, description="phone alignments, see `python -m models.training.prepare`")
 
@@ -46,6 +45,8 @@ class AugmentTable(_Table):
     time_width: int = Field(30, ge=0, description="largest time mask in feature frames")
     frequency_masks: int = Field(2, ge=0)
     frequency_width: int = Field(6, ge=0, description="largest frequency mask in bins")
+    band_limit: float = Field(0.5, ge=0, le=1, description="share of utterances that lose their upper bins, as in MP3")
+    band_limit_bins: float = Field(0.25, ge=0, lt=1, description="largest share of the bins lost that way")
 
 
 class TrainTable(_Table):

@@ -1,25 +1,24 @@
-"""Corpora on disk, and a cache of their features in every augmented variant.
+"""Corpora on disk, and a cache of their features at every training speed.
 
 A corpus is a folder with a `manifest.tsv` (utterance, speaker, path, seconds, transcript). Features are computed once
-per utterance and variant (speed, codec) and stored as one fp16 array per variant, so that an epoch reads memory maps.
+per utterance and speed and stored as one fp16 array per speed, so that an epoch reads memory maps.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import json
 import multiprocessing
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import numpy as np
 import numpy.typing as npt
 
-from models.audio import SAMPLE_RATE, Audio, decode
+from models.audio import Audio, decode
 from models.features import FrontEnd
 from ops.errors import DeepThinError
 
@@ -45,28 +44,6 @@ class Utterance:
     transcript: str
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One way the training audio is changed before features are taken.
-
-    Attributes:
-        speed: tempo and pitch factor (Ko et al., Interspeech 2015); 1.0 leaves the audio alone.
-        codec: "" or "mp3" (a 24 kbit/s round trip, for robustness against lossy recordings).
-    """
-
-    speed: float = 1.0
-    codec: str = ""
-
-    def apply(self, audio: Audio) -> Audio:
-        """The changed audio at the same sample rate."""
-        changed = _change_speed(audio, self.speed) if self.speed != 1.0 else audio
-        if self.codec == "mp3":
-            return _mp3_round_trip(changed)
-        if self.codec:
-            raise CorpusError(f"unknown codec {self.codec!r} in a variant: '' or 'mp3'")
-        return changed
-
-
 def read_manifest(folder: Path) -> list[Utterance]:
     """The utterances of a corpus folder, in the manifest's order.
 
@@ -86,10 +63,10 @@ def read_manifest(folder: Path) -> list[Utterance]:
 
 @dataclass(frozen=True, slots=True)
 class FeatureCache:
-    """Features of many utterances, one fp16 memory map [frames, dim] per variant.
+    """Frames of many utterances, one fp16 memory map [frames, dim] per variant (training speed).
 
     Attributes:
-        frames: per variant the concatenated features.
+        frames: per variant the frames of all utterances, one after the other.
         offsets: per variant int64 [utterances + 1], where each utterance starts.
     """
 
@@ -97,7 +74,7 @@ class FeatureCache:
     offsets: tuple[npt.NDArray[np.int64], ...]
 
     def get(self, utterance: int, variant: int) -> npt.NDArray[np.float16]:
-        """Features [frames, dim] of one utterance in one variant."""
+        """Frames [frames, dim] of one utterance in one variant."""
         offsets = self.offsets[variant]
         return self.frames[variant][offsets[utterance] : offsets[utterance + 1]]
 
@@ -108,65 +85,58 @@ class FeatureCache:
 
 
 def feature_cache(
-    utterances: Sequence[Utterance], front_end: FrontEnd, variants: Sequence[Variant], folder: Path, processes: int = 2
+    utterances: Sequence[Utterance], front_end: FrontEnd, speeds: Sequence[float], folder: Path, processes: int = 2
 ) -> FeatureCache:
-    """Open the cache of these utterances, computing what is missing.
+    """Open the cache of these utterances, computing the speeds that are missing.
 
-    The cache's name is a hash of everything it depends on, so a changed front end never reads stale features.
+    A file's name is a hash of everything it depends on, so a changed front end never reads stale features.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    frames, offsets = [], []
-    for variant in variants:
-        names = [u.name for u in utterances]
-        key = json.dumps([front_end.to_dict(), asdict(variant), names])
-        stem = folder / f"features-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-        data, index = stem.with_suffix(".npy"), stem.with_suffix(".offsets.npy")
-        if not (data.is_file() and index.is_file()):
-            _build(utterances, front_end, variant, data, index, processes)
-        frames.append(np.load(data, mmap_mode="r"))
-        offsets.append(np.load(index))
-    return FeatureCache(tuple(frames), tuple(offsets))
+    stems = []
+    for speed in speeds:
+        key = json.dumps([front_end.to_dict(), speed, [u.name for u in utterances]])
+        stems.append(folder / f"features-{hashlib.sha256(key.encode()).hexdigest()[:16]}")
+    missing = [index for index, stem in enumerate(stems) if not stem.with_suffix(".npy").is_file()]
+    if missing:
+        jobs = [(u.path, front_end, [speeds[index] for index in missing]) for u in utterances]
+        with multiprocessing.get_context("spawn").Pool(processes) as pool:
+            parts = pool.starmap(_extract, jobs, chunksize=16)
+        for position, index in enumerate(missing):
+            store_frames([part[position] for part in parts], stems[index])
+    return open_frames(stems)
 
 
-def _build(
-    utterances: Sequence[Utterance], front_end: FrontEnd, variant: Variant, data: Path, index: Path, processes: int
-) -> None:
-    jobs = [(u.path, front_end, variant) for u in utterances]
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        parts = pool.starmap(_extract, jobs, chunksize=16)
-    lengths = np.array([len(part) for part in parts], dtype=np.int64)
-    temporary = data.with_suffix(".tmp.npy")
-    np.save(temporary, np.concatenate(parts))
-    np.save(index, np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]))
-    temporary.rename(data)
+def store_frames(parts: Sequence[npt.NDArray[np.float16]], stem: Path) -> None:
+    """Write one variant's frames; the data file appears last and in one step."""
+    np.save(stem.with_suffix(".offsets.npy"), np.concatenate([[0], np.cumsum([len(part) for part in parts])]))
+    np.save(stem.with_suffix(".tmp.npy"), np.concatenate(parts))
+    stem.with_suffix(".tmp.npy").rename(stem.with_suffix(".npy"))
 
 
-def _extract(path: Path, front_end: FrontEnd, variant: Variant) -> npt.NDArray[np.float16]:
+def open_frames(stems: Iterable[Path]) -> FeatureCache:
+    """Map the files that `store_frames` wrote."""
+    paths = list(stems)
+    return FeatureCache(
+        tuple(np.load(stem.with_suffix(".npy"), mmap_mode="r") for stem in paths),
+        tuple(np.load(stem.with_suffix(".offsets.npy")) for stem in paths),
+    )
+
+
+def _extract(path: Path, front_end: FrontEnd, speeds: Sequence[float]) -> list[npt.NDArray[np.float16]]:
     audio = decode(path.read_bytes(), sample_rate=front_end.sample_rate)
-    return front_end.extract(variant.apply(audio)).astype(np.float16)
+    return [front_end.extract(change_speed(audio, speed)).astype(np.float16) for speed in speeds]
 
 
-def _change_speed(audio: Audio, speed: float) -> Audio:
-    # Declaring another rate and resampling back changes tempo and pitch together, as sox's `speed` does.
+def change_speed(audio: Audio, speed: float) -> Audio:
+    """Change tempo and pitch together by a factor, as in speed perturbation (Ko et al., Interspeech 2015)."""
+    if speed == 1.0:
+        return audio
     resampler = av.AudioResampler(format="flt", layout="mono", rate=audio.sample_rate)
     frame = av.AudioFrame.from_ndarray(audio.samples.reshape(1, -1), format="flt", layout="mono")
     frame.sample_rate = round(audio.sample_rate * speed)
     frames = [*resampler.resample(frame), *resampler.resample(None)]
     samples = np.concatenate([f.to_ndarray().reshape(-1) for f in frames])
     return Audio(samples.astype(np.float32), audio.sample_rate)
-
-
-def _mp3_round_trip(audio: Audio) -> Audio:
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp3") as container:
-        stream = container.add_stream("libmp3lame", rate=SAMPLE_RATE, layout="mono", options={"b": "24000"})
-        stream.bit_rate = 24_000
-        samples = audio.samples.reshape(1, -1)
-        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
-        frame.sample_rate = audio.sample_rate
-        for packet in [*stream.encode(frame), *stream.encode(None)]:
-            container.mux(packet)
-    return decode(buffer.getvalue(), sample_rate=audio.sample_rate)
 
 
 def load_corpora(folders: Iterable[Path]) -> list[Utterance]:
