@@ -1,0 +1,36 @@
+"""The kernel benchmark runs and says what it promises; how fast it finds things is no concern of a test."""
+
+import json
+
+import pytest
+
+from ops.benchmarks import kernels
+
+KEYS = "op Q R size r n batch threads baseline seconds baseline_seconds speedup".split()
+
+
+def test_json_rows(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    real = kernels.measure
+    monkeypatch.setattr(kernels, "measure", lambda *_: real((64,), (0.1, 0.05, 0.001), (1, 9), (1, 2), 1))
+    assert kernels.main(["--json", "--quick"]) == 0
+    printed = capsys.readouterr()
+    rows = json.loads(printed.out)
+    assert "no 1024 x 1024 DeepThin matrix is as small as 0.0014" in printed.err
+    assert [list(row) for row in rows] == [KEYS] * 8
+    assert {(row["size"], row["batch"], row["threads"]) for row in rows} == {
+        (size, batch, threads) for size in (0.1, 0.05) for batch in (1, 9) for threads in (1, 2)
+    }
+    for row in rows:
+        assert row["op"] == "DeepThinMatMul"
+        assert row["speedup"] == pytest.approx(row["baseline_seconds"] / row["seconds"])
+        assert min(row["seconds"], row["baseline_seconds"]) > 0
+
+
+def test_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    real = kernels.measure
+    monkeypatch.setattr(kernels, "measure", lambda *_: real((64,), (0.1,), (1,), (1,), 1))
+    assert kernels.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("instruction set")
+    assert len(lines) == 3
+    assert lines[2].endswith("x")
