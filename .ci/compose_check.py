@@ -5,8 +5,8 @@ import sys
 import urllib.request
 from pathlib import Path
 
-clip = (Path(__file__).parent.parent / "service/demo/clip.flac").read_bytes()
-request = urllib.request.Request(f"{sys.argv[1]}/transcribe", clip, {"content-type": "audio/flac"})
+clip = (Path(__file__).parent.parent / "service/demo/clip.ogg").read_bytes()
+request = urllib.request.Request(f"{sys.argv[1]}/transcribe", clip, {"content-type": "audio/ogg"})
 with urllib.request.urlopen(request, timeout=60) as response:
     answer = json.load(response)
 print(f"{answer['model']}: {answer['text']}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from models.evaluation import Utterance, read_corpus
 
-CLIP = Path(__file__).parent / "clip.flac"
+CLIP = Path(__file__).parent / "clip.ogg"
 CLIP_TEXT = CLIP.with_suffix(".txt")
 CORPORA = ("librispeech-dev", "an4-test")
 

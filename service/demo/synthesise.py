@@ -11,6 +11,7 @@ import av
 from service.demo.recordings import CLIP, CLIP_TEXT
 
 VOICE = "rms"
+BIT_RATE = 32_000  # bits per second, as in the recordings that the models learned from
 
 
 def main() -> int:
@@ -31,7 +32,7 @@ def main() -> int:
 
 def _encode(speech: Path, target: Path) -> None:
     with av.open(str(speech)) as source, av.open(str(target), "w") as sink:
-        stream = sink.add_stream("flac", rate=source.streams.audio[0].rate)
+        stream = sink.add_stream("libopus", rate=source.streams.audio[0].rate, options={"b": str(BIT_RATE)})
         for frame in source.decode(audio=0):
             sink.mux(stream.encode(frame))
         sink.mux(stream.encode(None))
