@@ -37,12 +37,15 @@ class AmiNetwork:
     biases: tuple[Array, ...]
     phones: tuple[str, ...]
 
-    def log_posteriors(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Log posteriors [frames, 43] of mean-normalised log-mel features [frames, 23]; edges are repeated."""
+    def log_posteriors(self, features: npt.NDArray[np.float32], stride: int = 1) -> npt.NDArray[np.float32]:
+        """Log posteriors [frames, 43] of mean-normalised log-mel features [frames, 23]; edges are repeated.
+
+        With a `stride`, only every so many frames are computed.
+        """
         padded = np.pad(features, ((CONTEXT, CONTEXT), (0, 0)), mode="edge")
-        spliced = np.lib.stride_tricks.sliding_window_view(padded, 2 * CONTEXT + 1, axis=0)
+        spliced = np.lib.stride_tricks.sliding_window_view(padded, 2 * CONTEXT + 1, axis=0)[::stride]
         hidden: npt.NDArray[np.floating[Any]] = np.ascontiguousarray(spliced.transpose(0, 2, 1))
-        hidden = hidden.reshape(len(features), -1)
+        hidden = hidden.reshape(len(spliced), -1)
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             hidden = 1.0 / (1.0 + np.exp(-(hidden @ weight.astype(np.float32) + bias.astype(np.float32))))
         logits = hidden @ self.weights[-1].astype(np.float32) + self.biases[-1].astype(np.float32)

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from models.decoding.lexicon import UNITS
 from models.families.base import AcousticNet
 from models.families.deepspeech import DeepSpeech
 from models.families.tfkaldi import TfKaldi
 from models.training.ami import BINS, CONTEXT, AmiNetwork
 from models.training.config import CompressRule, ConfigError, TrainingConfig
 from models.training.deepthin import DeepThinWeight
-from models.training.units import UNITS
 from ops.layout import solve
 
 

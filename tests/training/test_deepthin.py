@@ -1,0 +1,104 @@
+"""DeepThin weights: the torch parametrization and the post-training factorisation."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra `train`)")
+
+from models.compression.deepthin import factorise
+from models.training.config import ConfigError
+from models.training.deepthin import DeepThinWeight
+from models.training.network import compress, sizes, weight_names
+from ops.errors import GeometryError
+from ops.layout import Geometry, inverse_relayout, reconstruct, solve
+from tests.training.support import config, network
+
+
+@pytest.mark.parametrize("geometry", [solve(64, 48, 0.1), solve(30, 77, 0.2, 2), Geometry(10, 6, 13, 5, 3)])
+def test_the_parametrized_weight_is_the_re_layout(geometry):
+    layer = torch.nn.Linear(geometry.Q, geometry.R)
+    torch.nn.utils.parametrize.register_parametrization(layer, "weight", DeepThinWeight(geometry, keep=False))
+    entry = layer.parametrizations["weight"]
+    expected = reconstruct(entry.original0.detach().numpy(), entry.original1.detach().numpy(), geometry.Q, geometry.R)
+    np.testing.assert_allclose(layer.weight.detach().numpy().T, expected, rtol=1e-5, atol=1e-7)
+    layer(torch.randn(3, geometry.Q)).square().sum().backward()
+    assert entry.original0.grad.abs().sum() > 0
+    assert entry.original1.grad.abs().sum() > 0
+
+
+def test_random_factors_keep_the_scale_of_the_weight():
+    layer = torch.nn.Linear(400, 300)
+    torch.nn.init.normal_(layer.weight, std=0.05)
+    parametrization = DeepThinWeight(solve(400, 300, 0.05), keep=False)
+    torch.nn.utils.parametrize.register_parametrization(layer, "weight", parametrization)
+    assert float(layer.weight.detach().std()) == pytest.approx(0.05, rel=0.1)
+
+
+@pytest.mark.parametrize(("n", "rank"), [(7, 1), (7, 3), (60, 2), (999, 2)])
+def test_factorise_is_as_good_as_the_truncated_svd(n, rank):
+    weight = np.random.default_rng(0).normal(size=(40, 25))
+    geometry = Geometry(40, 25, -(-1000 // n), n, rank)
+    factors = factorise(weight, geometry)
+    u, s, v = np.linalg.svd(inverse_relayout(weight, n), full_matrices=False)
+    best = (u[:, :rank] * s[:rank]) @ v[:rank]
+    np.testing.assert_allclose(factors.Xf @ factors.Wf, best, atol=1e-9)
+    error = np.linalg.norm(reconstruct(factors.Xf, factors.Wf, 40, 25) - weight) / np.linalg.norm(weight)
+    # The surplus values are approximated too, so the error within the matrix is at most the one reported.
+    assert error <= factors.relative_error + 1e-9
+    assert factors.relative_error == pytest.approx(np.sqrt(np.square(s[rank:]).sum() / np.square(s).sum()), abs=1e-7)
+
+
+def test_factorise_of_nothing_is_nothing():
+    factors = factorise(np.zeros((6, 5)), Geometry(6, 5, 6, 5, 1))
+    assert not np.any(factors.Xf @ factors.Wf)
+    assert factors.relative_error == 0
+
+
+def test_starting_from_a_weight_keeps_what_can_be_kept():
+    settings = config("tfkaldi")
+    net = network(settings)
+    geometry = solve(net.hidden[1].in_features, net.hidden[1].out_features, 0.2)
+    weight = net.hidden[1].weight.detach().numpy().T.copy()
+    rules = config("tfkaldi", 0.2).compress
+    compress(net, tuple(r.model_copy(update={"pattern": "hidden.1.weight"}) for r in rules), keep=True)
+    expected = factorise(weight, geometry)
+    np.testing.assert_allclose(
+        net.hidden[1].weight.detach().numpy().T, reconstruct(expected.Xf, expected.Wf, *weight.shape), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("family", ["tfkaldi", "deepspeech"])
+def test_sizes_count_factors_and_what_they_replace(family):
+    dense = network(config(family))
+    thin = network(config(family, 0.3))
+    stored, dense_values, parameters, dense_parameters = sizes(thin)
+    assert dense_values == sum(p.numel() for p in dense.parameters() if p.dim() >= 2)
+    assert dense_parameters == sum(p.numel() for p in dense.parameters())
+    assert parameters == sum(p.numel() for p in thin.parameters())
+    assert stored < dense_values * 0.6
+
+
+def test_a_rule_that_matches_nothing_is_an_error():
+    net = network(config("tfkaldi"))
+    rules = config("tfkaldi", 0.3).compress
+    with pytest.raises(ConfigError, match=r"matches no weight.*hidden\.0\.weight"):
+        compress(net, tuple(r.model_copy(update={"pattern": "hiden.*"}) for r in rules), keep=False)
+
+
+def test_a_size_that_a_weight_cannot_have_is_an_error():
+    with pytest.raises(GeometryError, match="smallest reachable"):
+        network(config("tfkaldi", 1e-6))
+
+
+def test_the_last_matching_rule_decides():
+    settings = config(
+        "tfkaldi",
+        compress=[
+            {"pattern": "*weight", "size": 0.3},
+            {"pattern": "output.weight", "method": "dense"},
+        ],
+    )
+    names = [name for name, _ in network(settings).named_parameters()]
+    assert "output.weight" in names
+    assert "hidden.0.weight" not in names
+    assert "hidden.0.weight" in weight_names(network(config("tfkaldi")))
