@@ -59,7 +59,7 @@ class GraphemeToPhoneme:
     def train(
         cls, pairs: Sequence[tuple[str, Pronunciation]], order: int = 7, iterations: int = 8, rarest: int = 3
     ) -> "GraphemeToPhoneme":
-        """Train on (spelling, phones) pairs; alignments with a graphone seen fewer than ``rarest`` times are dropped."""
+        """Train on (spelling, phones) pairs; alignments with a graphone seen less than ``rarest`` times are dropped."""
         aligned = [[_name(unit) for unit in units] for units in align(pairs, iterations)]
         uses: defaultdict[str, int] = defaultdict(int)
         for names in aligned:

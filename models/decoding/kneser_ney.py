@@ -1,11 +1,5 @@
-"""Interpolated modified Kneser-Ney estimation (Chen and Goodman 1998) with NumPy.
+"""Interpolated modified Kneser-Ney estimation (Chen and Goodman 1998) with NumPy."""
 
-Pruned models are estimated again, not cut: a pruned n-gram hands its whole count to the shorter one instead of the
-single type that a kept one hands down, after Siivola, Hirsimäki and Virpioja, "On growing and pruning Kneser-Ney
-smoothed n-gram models" (2007).
-"""
-
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,45 +114,31 @@ class Estimate:
         return NgramModel(self.counts.vocabulary, tuple(levels))
 
 
-def _adjusted(counts: Counts, keep: Sequence[BoolArray]) -> list[IntArray]:
-    """Return what each order is estimated from: occurrences at the top and after <s>, else what is handed down."""
+def _adjusted(counts: Counts) -> list[IntArray]:
+    """Return what each order is estimated from: occurrences at the top and after <s>, else different words before."""
     adjusted = [counts.levels[-1].count]
-    for number in range(len(counts.levels) - 1, 0, -1):
-        level = counts.levels[number]
-        below = counts.levels[number - 1]
-        handed = np.where(keep[number], 1, adjusted[0])
-        received = np.bincount(level.suffix, weights=handed, minlength=len(below)).astype(np.int64)
-        adjusted.insert(0, np.where(below.starts, below.count, received))
+    for above, below in zip(counts.levels[:0:-1], counts.levels[-2::-1], strict=True):
+        different = np.bincount(above.suffix, minlength=len(below))
+        adjusted.insert(0, np.where(below.starts, below.count, different))
     adjusted[0][START_ID] = 0
     return adjusted
 
 
-def estimate(counts: Counts, keep: Sequence[BoolArray] | None = None) -> Estimate:
-    """Estimate the model that holds the n-grams of ``keep`` (all when None).
-
-    ``keep`` must hold every unigram and, with an n-gram, its first n-1 words. The discounts are always those of the
-    unpruned text.
-    """
-    full = [np.ones(len(level), dtype=np.bool_) for level in counts.levels]
-    kept = full if keep is None else list(keep)
-    adjusted = _adjusted(counts, kept)
-    plain = adjusted if keep is None else _adjusted(counts, full)
+def estimate(counts: Counts) -> Estimate:
+    """Estimate the model of every counted n-gram."""
     size = len(counts.vocabulary)
-    uniform = np.full(size, 1.0 / (size - 1))  # every word but <s>
-    uniform[START_ID] = 0.0
+    lower = np.full(size, 1.0 / (size - 1))  # every word but <s>
+    lower[START_ID] = 0.0
     probability: list[FloatArray] = []
     backoff: list[FloatArray] = []
-    for number, level in enumerate(counts.levels):
-        discount = discounts(plain[number])
-        value = adjusted[number]
+    for number, (level, value) in enumerate(zip(counts.levels, _adjusted(counts), strict=True)):
         histories = 1 if number == 0 else len(counts.levels[number - 1])
         total = np.bincount(level.parent, weights=value, minlength=histories)
-        own = np.where(kept[number], value - discount[np.minimum(value, 3)], 0.0) / np.maximum(total, 1)[level.parent]
-        rest: FloatArray = np.subtract(
-            1.0, np.bincount(level.parent, weights=own, minlength=histories), dtype=np.float64
-        )
+        own = (value - discounts(value)[np.minimum(value, 3)]) / np.maximum(total, 1)[level.parent]
+        rest = np.subtract(1.0, np.bincount(level.parent, weights=own, minlength=histories), dtype=np.float64)
         if number > 0:
             backoff.append(rest)
-        lower = uniform if number == 0 else probability[-1][level.suffix]
+            lower = probability[-1][level.suffix]
         probability.append(own + rest[level.parent] * lower)
-    return Estimate(counts, tuple(kept), tuple(probability), tuple(backoff))
+    keep = tuple(np.ones(len(level), dtype=np.bool_) for level in counts.levels)
+    return Estimate(counts, keep, tuple(probability), tuple(backoff))

@@ -9,6 +9,8 @@ namespace {
 
 constexpr uint32_t kNode = 0x00FFFFFFu;
 constexpr uint32_t kUnitShift = 24;
+constexpr float kFloor = -1e4f;  // for log probabilities of minus infinity: a path may be bad, never impossible
+constexpr float kSlack = 1.0f;
 constexpr size_t kFirstCollection = size_t{1} << 18;
 
 void Improve(Path* path, float score, uint32_t record, int32_t start, float posterior) {
@@ -39,7 +41,7 @@ void Search::Reset() {
 void Search::Advance(const float* log_probs, int64_t frames) {
   for (int64_t i = 0; i < frames; ++i, log_probs += graph_.units) {
     for (uint32_t unit = 0; unit < graph_.units; ++unit) {
-      scores_[unit] = options_.acoustic_scale * (log_probs[unit] - priors_[unit]);
+      scores_[unit] = options_.acoustic_scale * (std::max(log_probs[unit], kFloor) - priors_[unit]);
     }
     SelectActive();
     next_.Clear();
@@ -69,7 +71,8 @@ void Search::SelectActive() {
     best = std::max(best, promises_.back());
     top = std::max(top, score);
   }
-  float least = best - options_.beam;
+  const float least = best - options_.beam;
+  beam_ = options_.beam;
   active_.clear();
   for (uint32_t i = 0; i < tokens.size(); ++i) {
     if (promises_[i] >= least) active_.push_back(i);
@@ -77,6 +80,8 @@ void Search::SelectActive() {
   const auto better = [this](uint32_t a, uint32_t b) { return promises_[a] > promises_[b]; };
   if (active_.size() > static_cast<size_t>(options_.max_active)) {
     std::nth_element(active_.begin(), active_.begin() + options_.max_active, active_.end(), better);
+    // A crowd would only be larger after the next frame: what it takes to be among the best narrows its beam too.
+    beam_ = std::min(options_.beam, best - promises_[active_[static_cast<size_t>(options_.max_active)]] + kSlack);
     active_.resize(static_cast<size_t>(options_.max_active));
   }
   // The best first: it sets the cutoff that spares the others most of their work.
@@ -117,7 +122,7 @@ void Search::Expand(const Token& token, const float* log_probs) {
             token.said.posterior + log_probs[last]);
     best_ = std::max(best_, repeated + ahead);
   }
-  cutoff_ = std::max(cutoff_, best_ - options_.beam);
+  cutoff_ = std::max(cutoff_, best_ - beam_);
 
   const uint32_t end = trees.child[node + 1];
   for (uint32_t child = trees.child[node]; child < end; ++child) {
@@ -130,7 +135,7 @@ void Search::Expand(const Token& token, const float* log_probs) {
             (root ? 0.0f : from.posterior) + log_probs[unit]);
     if (promise > best_) {
       best_ = promise;
-      cutoff_ = std::max(cutoff_, best_ - options_.beam);
+      cutoff_ = std::max(cutoff_, best_ - beam_);
     }
   }
 }

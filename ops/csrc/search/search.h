@@ -76,6 +76,7 @@ class Search {
   std::vector<Record> records_;
   std::vector<uint32_t> active_;    // indices of the tokens to expand, best first at [0]
   std::vector<float> promises_;     // score plus look-ahead of each token
+  float beam_ = 0;                  // of the new tokens
   float cutoff_ = 0;                // least score plus look-ahead a new token needs
   float best_ = 0;                  // best score plus look-ahead of the new tokens
   double offset_ = 0;               // taken out of all scores so far, against loss of precision
