@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import av
@@ -13,12 +14,15 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from models.audio import Audio
+from models.decoding import graph_file
+from models.decoding.graph import Domain, sections
+from models.decoding.kneser_ney import count, estimate
+from models.decoding.lexicon import UNITS, Lexicon
+from models.decoding.ngram import Vocabulary
 from models.features import FrontEnd
 from models.package import Manifest
 
 RATE = 16_000
-PHONES = ["AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G", "HH", "IH", "IY", "JH", "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T", "TH", "UH", "UW", "V", "W", "Y", "Z", "ZH"]
-UNITS = ("<blank>", *PHONES)
 LEFT, RIGHT, SUBSAMPLING, HIDDEN = 4, 5, 3, 16
 
 
@@ -63,6 +67,29 @@ def tiny_graph(*, recurrent: bool, seed: int = 0) -> bytes:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
     return model.SerializeToString()
+
+
+# A language of four words; HELLO and WORLD like each other's company.
+WORDS = {"HELLO": "HH AH L OW", "WORLD": "W ER L D", "HOLLOW": "HH AA L OW", "WORD": "W ER D"}
+
+
+def tiny_decoding_graph(folder: Path) -> None:
+    """Write a decoding graph for `WORDS`."""
+    sentences = [["HELLO", "WORLD"]] * 6 + [["HOLLOW", "WORD"]] * 2 + [[word] for word in WORDS]
+    vocabulary = Vocabulary(sorted(WORDS))
+    model = estimate(count(vocabulary.encode(sentences), vocabulary, 2)).model()
+    lexicon = Lexicon({word: (tuple(phones.split()),) for word, phones in WORDS.items()})
+    graph_file.write(folder, sections([Domain("test", model, lexicon, 1.0)]), {"name": folder.name})
+
+
+def spoken(phones: str, *, frames: int = 3, seed: int = 0) -> npt.NDArray[np.float32]:
+    """Log probabilities [output frames, units] of somebody who clearly says `phones`, each for `frames` frames."""
+    rng = np.random.default_rng(seed)
+    path = [unit for phone in phones.split() for unit in (UNITS.index(phone), *[0] * (frames - 1))]
+    scores = rng.standard_normal((len(path), len(UNITS))).astype(np.float32)
+    scores[np.arange(len(path)), path] += 9
+    normalised: npt.NDArray[np.float32] = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    return normalised
 
 
 def tiny_manifest(name: str, *, recurrent: bool = False, **changes: Any) -> Manifest:

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from models.audio import decode
+from models.package import ModelPackage
 from models.recogniser import Recogniser
 from tests.service.conftest import Serve, app_of, assert_error
-from tests.support import RATE, babble, encode
+from tests.support import RATE, UNITS, WORDS, babble, encode, tiny_decoding_graph, tiny_manifest
 
 pytestmark = pytest.mark.anyio
 
@@ -76,6 +77,23 @@ async def test_every_model_answers_in_its_own_name(client: httpx.AsyncClient) ->
 
 
 @pytest.mark.parametrize("model", ["tiny-dense", "tiny-recurrent"])
+async def test_decoder_is_chosen_by_parameter(serve: Serve, home: Path, graphs: dict[bool, bytes]) -> None:
+    tiny_decoding_graph(home / "models" / "graphs" / "words")
+    ModelPackage.save(home / "models", tiny_manifest("tiny-words", graph="words"), graphs[False])
+    async with serve(models=("tiny-words",)) as client:
+        for params, decoder in (({}, "graph"), ({"decoder": "graph"}, "graph"), ({"decoder": "greedy"}, "greedy")):
+            answer = (await client.post("/transcribe", params=params, content=SPEECH)).json()
+            assert answer["decoder"] == decoder
+            said = {word["text"].upper() for word in answer["words"]}
+            assert said <= set(WORDS if decoder == "graph" else UNITS)
+        model = (await client.get("/models/default")).json()
+        assert model["graph"] == "words"
+        assert model["graph_bytes"] == (home / "models" / "graphs" / "words" / "graph.bin").stat().st_size
+        labels = {"model": "tiny-words", "method": "dense", "graph": "words"}
+        registry = app_of(client).state.metrics.registry
+        assert registry.get_sample_value("deepthin_model_graph_bytes", labels) == model["graph_bytes"]
+
+
 async def test_concurrent_requests_get_their_own_answers(serve: Serve, model: str) -> None:
     clips = [encode(babble(0.3 + 0.15 * seed, seed=seed)) for seed in range(16)]
 
