@@ -3,7 +3,7 @@
 # No registry is needed: the base image is made from Debian's packages. Ends with PASS, or with SKIP and why.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-source .ci/trixie.sh
+. .ci/debian.sh
 
 work=$(mktemp -d)
 daemon=
@@ -25,18 +25,10 @@ python3 -m venv "$work/lint"
 "$work/lint/bin/hadolint" --ignore DL3008 docker/Dockerfile
 echo "hadolint: clean"
 
-[ "$(id -u)" = 0 ] || skip "not root: no daemon can be started"
-command -v apt-get >/dev/null || skip "no apt-get to install a daemon with"
-packages=()
-command -v dockerd >/dev/null || packages+=(docker.io)
-command -v iptables >/dev/null || packages+=(iptables)
-command -v mmdebstrap >/dev/null || packages+=(mmdebstrap)
-if [ ${#packages[@]} -gt 0 ]; then
-    apt-get update -qq
-    # The package would start a daemon of its own; ours has its data elsewhere.
-    DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -qq -y --no-install-recommends "${packages[@]}" >"$work/apt.log" 2>&1 \
-        || { tail -5 "$work/apt.log"; exit 1; }
-fi
+[ "$(id -u)" = 0 ] || skip "only root can start a container daemon"
+need dockerd docker.io
+need iptables iptables
+need mmdebstrap mmdebstrap
 
 # Compose v2 and buildx are packaged from Debian 13 on; the programs themselves run on Debian 12.
 export DOCKER_CONFIG=$work/config

@@ -18,17 +18,20 @@ def render(packages: Iterable[ModelPackage], default: str | None) -> str:
         return "No model is bundled."
     corpora = sorted({corpus for package in ordered for corpus in package.manifest.quality})
     parents = {package.manifest.name: package for package in ordered}
+    header = ["Model", "Method", "Weights on disk", "in memory", "against its parent"]
     lines = [
-        _line(["Model", "Method", "Weights", "Against its parent", *(f"WER, {corpus}" for corpus in corpora), "RTF"]),
-        _line(["---", "---", *["--:"] * (len(corpora) + 3)]),
+        _line([*header, *(f"WER, {corpus}" for corpus in corpora), "RTF"]),
+        _line(["---", "---", *["--:"] * (len(header) - 2 + len(corpora) + 1)]),
     ]
     for package in ordered:
         manifest = package.manifest
+        weights = manifest.weights
         name = f"`{manifest.name}`" + (" (default)" if manifest.name == default else "")
         parent = parents.get(manifest.parent or "")
-        ratio = f"1/{_bytes(parent.manifest) / _bytes(manifest):.0f}" if parent else ""
+        ratio = f"1/{parent.manifest.weights.resident_bytes / weights.resident_bytes:.0f}" if parent else ""
+        sizes = [_size(weights.disk_bytes), _size(weights.resident_bytes), ratio]
         scores = [f"{100 * manifest.quality[c].wer:.1f}%" if c in manifest.quality else "" for c in corpora]
-        lines.append(_line([name, manifest.method, _size(_bytes(manifest)), ratio, *scores, _factors(manifest)]))
+        lines.append(_line([name, manifest.method, *sizes, *scores, _factors(manifest)]))
     return "\n".join(lines)
 
 
@@ -57,10 +60,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
-
-
-def _bytes(manifest: Manifest) -> int:
-    return manifest.weights.disk_bytes
 
 
 def _size(count: int) -> str:
