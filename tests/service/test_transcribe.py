@@ -76,7 +76,6 @@ async def test_every_model_answers_in_its_own_name(client: httpx.AsyncClient) ->
     assert default["text"] == texts["tiny-dense"] == texts["tiny-thin"] != texts["tiny-recurrent"]
 
 
-@pytest.mark.parametrize("model", ["tiny-dense", "tiny-recurrent"])
 async def test_decoder_is_chosen_by_parameter(serve: Serve, home: Path, graphs: dict[bool, bytes]) -> None:
     tiny_decoding_graph(home / "models" / "graphs" / "words")
     ModelPackage.save(home / "models", tiny_manifest("tiny-words", graph="words"), graphs[False])
@@ -94,6 +93,7 @@ async def test_decoder_is_chosen_by_parameter(serve: Serve, home: Path, graphs: 
         assert registry.get_sample_value("deepthin_model_graph_bytes", labels) == model["graph_bytes"]
 
 
+@pytest.mark.parametrize("model", ["tiny-dense", "tiny-recurrent"])
 async def test_concurrent_requests_get_their_own_answers(serve: Serve, model: str) -> None:
     clips = [encode(babble(0.3 + 0.15 * seed, seed=seed)) for seed in range(16)]
 
