@@ -47,7 +47,7 @@ class AmiNetwork:
         hidden: npt.NDArray[np.floating[Any]] = np.ascontiguousarray(spliced.transpose(0, 2, 1))
         hidden = hidden.reshape(len(spliced), -1)
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            hidden = 1.0 / (1.0 + np.exp(-(hidden @ weight.astype(np.float32) + bias.astype(np.float32))))
+            hidden = 0.5 + 0.5 * np.tanh(0.5 * (hidden @ weight.astype(np.float32) + bias.astype(np.float32)))
         logits = hidden @ self.weights[-1].astype(np.float32) + self.biases[-1].astype(np.float32)
         logits -= logits.max(axis=1, keepdims=True)
         result: npt.NDArray[np.float32] = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))

@@ -182,6 +182,8 @@ class Trainer:
 def ctc_loss(log_probs: Tensor, batch: Batch) -> Tensor:
     """CTC loss per phone (Graves et al., ICML 2006) over the utterances whose phones are known."""
     known = batch.phone_lengths > 0
+    if not bool(known.any()):
+        return log_probs.sum() * 0.0
     lengths, phone_lengths = batch.lengths[known], batch.phone_lengths[known]
     loss = nn.functional.ctc_loss(
         log_probs[known.to(log_probs.device)].transpose(0, 1),

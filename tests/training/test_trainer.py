@@ -48,7 +48,7 @@ def test_training_fits_noise(tmp_path, frame_epochs):
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert len(log) == 30
     if frame_epochs:
-        assert log[-1]["held_frame_accuracy"] > 0.2
+        assert log[-1]["held_frame_accuracy"] > 0.1  # chance is 0.025
     else:
         assert log[-1]["held_ctc"] < 0.6 * before
 
