@@ -8,6 +8,7 @@ import pytest
 
 from models import table
 from models.store import BUNDLED, ModelStore
+from service.cli import main
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -28,6 +29,15 @@ def test_make_commands_exist():
     defined = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
     assert {"demo", "test", "serve", "help", "clean"} <= used
     assert used <= defined
+
+
+def test_commands_of_the_program_exist(capsys: pytest.CaptureFixture[str]):
+    used = set(re.findall(r"\.venv/bin/deepthin ([a-z]+)", README))
+    assert {"transcribe", "models", "evaluate", "train"} <= used
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    known = set(re.findall(r"^    ([a-z]+)\b", capsys.readouterr().out, re.MULTILINE))
+    assert used <= known
 
 
 def test_every_make_command_is_listed_by_help():
