@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from models.recogniser import Recogniser
 from models.store import ModelStore
+from ops import library
 from service import errors
 from service.hub import Hub
 from service.metrics import Metrics
@@ -28,9 +29,12 @@ def create_app(settings: Settings | None = None, registry: CollectorRegistry | N
     Args:
         settings: without them, those of the environment.
         registry: where the metrics are registered; without it, a new one.
+
+    Raises:
+        LibraryMissingError, LibraryMismatchError: the operator library cannot be used, so that no model could.
     """
     settings = settings or Settings()
-    instruments = Metrics(registry or CollectorRegistry())
+    instruments = Metrics(registry or CollectorRegistry(), instruction_set=library.instruction_set())
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

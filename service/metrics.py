@@ -25,7 +25,7 @@ _MODEL = ("model", "method")
 class Metrics:
     """The instruments, each under its own name in `registry`."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, *, instruction_set: str) -> None:
         self.registry = registry
         counter = partial(Counter, registry=registry)
         gauge = partial(Gauge, registry=registry)
@@ -90,17 +90,17 @@ class Metrics:
             (*_MODEL, "family", "parent", "relative_size"),
         )
         self.build_info = gauge(
-            "deepthin_build_info", "Versions in use; always 1.", ("version", "python", "onnxruntime", "machine")
+            "deepthin_build_info", "What runs here; always 1.", ("version", "python", "onnxruntime", "instruction_set")
         )
         # Adds deepthin_process_resident_memory_bytes, CPU seconds and open files.
         ProcessCollector(namespace="deepthin", registry=registry)
-        self._start()
+        self._start(instruction_set)
 
-    def _start(self) -> None:
+    def _start(self, instruction_set: str) -> None:
         # A series that exists from the start can be alerted on; one that appears with the first failure cannot.
         for reason in SHED_REASONS:
             self.shed.labels(reason)
-        versions = (version("deepthin"), platform.python_version(), version("onnxruntime"), platform.machine())
+        versions = (version("deepthin"), platform.python_version(), version("onnxruntime"), instruction_set)
         self.build_info.labels(*versions).set(1)
 
     def describe_model(

@@ -137,6 +137,16 @@ def test_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert "DEEPTHIN_QUEUE_LENGTH" in capsys.readouterr().err
 
 
+def test_missing_library_is_named_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DEEPTHIN_OPS_LIBRARY", "/nowhere/lib.so")
+    assert main(["serve", "--port", "0"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("deepthin: error: ")
+    assert "/nowhere/lib.so" in error
+
+
 def test_serving_never_imports_torch() -> None:
     code = "import sys, service.app, service.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

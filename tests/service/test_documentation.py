@@ -28,7 +28,7 @@ def test_settings() -> None:
 
 def test_metrics() -> None:
     registry = CollectorRegistry()
-    Metrics(registry)
+    Metrics(registry, instruction_set="scalar")
     names = {
         f"{family.name}_total" if family.type == "counter" else family.name
         for family in registry.collect()

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 def make(**changes: Any) -> tuple[Scheduler, CollectorRegistry]:
     registry = CollectorRegistry()
     options = {"threads": 2, "batch_size": 4, "batch_wait": 0.01, "capacity": 8, "retry_after": 3, **changes}
-    return Scheduler(Metrics(registry), **options), registry
+    return Scheduler(Metrics(registry, instruction_set="scalar"), **options), registry
 
 
 class Gate:
