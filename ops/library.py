@@ -97,7 +97,7 @@ def session(
 
 def available_instruction_sets() -> tuple[str, ...]:
     """The instruction sets of the library that this processor runs, best first."""
-    return _text(_library(), "deepthin_ops_available").split(",")  # type: ignore[return-value]
+    return tuple(_text(_library(), "deepthin_ops_available").split(","))
 
 
 def instruction_set() -> str:

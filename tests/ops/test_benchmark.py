@@ -6,7 +6,7 @@ import pytest
 
 from ops.benchmarks import kernels
 
-KEYS = "op Q R size r n batch threads baseline seconds baseline_seconds speedup".split()
+KEYS = ["op", "Q", "R", "size", "r", "n", "batch", "threads", "baseline", "seconds", "baseline_seconds", "speedup"]
 
 
 def test_json_rows(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

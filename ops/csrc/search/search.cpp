@@ -11,7 +11,7 @@ constexpr uint32_t kNode = 0x00FFFFFFu;
 constexpr uint32_t kUnitShift = 24;
 constexpr float kFloor = -1e4f;  // for log probabilities of minus infinity: a path may be bad, never impossible
 constexpr float kSlack = 1.0f;
-constexpr size_t kFirstCollection = size_t{1} << 18;
+constexpr size_t kFirstCollection = size_t{1} << 16;
 
 void Improve(Path* path, float score, uint32_t record, int32_t start, float posterior) {
   if (score > path->score) *path = {score, record, start, posterior};

@@ -1,0 +1,94 @@
+"""Run the operators on every instruction set of the processor being emulated, against the reference.
+
+Needs no more than NumPy, ONNX Runtime and the sources, unlike the tests proper.
+"""
+
+import os
+import sys
+import time
+
+import numpy as np
+
+from ops import graph
+from ops.library import available_instruction_sets, instruction_set, session
+from ops.reference import deepthin_gru, deepthin_matmul
+
+SHAPES = [
+    # Q, R, n, r
+    (64, 96, 7, 1),
+    (100, 133, 31, 2),
+    (37, 65, 4, 3),
+    (48, 64, 12, 1),
+    (20, 30, 77, 1),
+    (1, 5, 3, 1),
+    (256, 384, 53, 1),
+]
+
+
+def factors(rng: np.random.Generator, Q: int, R: int, n: int, r: int) -> list[np.ndarray]:
+    scale = (Q * r) ** -0.25
+    return [
+        (scale * rng.standard_normal(shape)).astype(np.float32) for shape in ((-(-Q * R // n), r), (r, n))
+    ]
+
+
+def check_matmul(rng: np.random.Generator) -> int:
+    checked = 0
+    for Q, R, n, r in SHAPES:
+        Xf, Wf = factors(rng, Q, R, n, r)
+        constants = {"Xf": Xf, "Wf": Wf, "bias": rng.standard_normal(R).astype(np.float32)}
+        for activation in ("", "tanh"):
+            node = graph.node("DeepThinMatMul", ["X", *constants], ["Y"], "deepthin", Q=Q, R=R, activation=activation)
+            model = graph.model(
+                [node],
+                [graph.value("X", ["N", Q])],
+                [graph.value("Y", ["N", R])],
+                [graph.tensor(name, values) for name, values in constants.items()],
+            )
+            ready = session(model)
+            for rows in (0, 1, 3, 4, 9, 16):
+                x = rng.standard_normal((rows, Q)).astype(np.float32)
+                expected = deepthin_matmul(x, Xf, Wf, R, constants["bias"], activation)
+                np.testing.assert_allclose(ready.run(None, {"X": x})[0], expected, rtol=0, atol=1e-5)
+                checked += 1
+    return checked
+
+
+def check_gru(rng: np.random.Generator) -> int:
+    width, H, checked = 30, 21, 0
+    names = ["Xf_w", "Wf_w", "Xf_r", "Wf_r"]
+    values = [*factors(rng, width, 3 * H, 11, 1), *factors(rng, H, 3 * H, 8, 2)]
+    B = rng.standard_normal(6 * H).astype(np.float32)
+    for linear in (0, 1):
+        node = graph.node(
+            "DeepThinGRU", ["X", *names, "B"], ["Y", "Y_h"], "deepthin",
+            hidden_size=H, linear_before_reset=linear, input_size=width,
+        )  # fmt: skip
+        constants = [graph.tensor(name, value) for name, value in zip([*names, "B"], [*values, B], strict=True)]
+        outputs = [graph.value("Y", ["T", "N", H]), graph.value("Y_h", ["N", H])]
+        ready = session(graph.model([node], [graph.value("X", ["T", "N", width])], outputs, constants))
+        for batch in (1, 6):
+            x = rng.standard_normal((9, batch, width)).astype(np.float32)
+            expected, last = deepthin_gru(x, *values, H, B, linear_before_reset=bool(linear))
+            Y, Y_h = ready.run(None, {"X": x})
+            np.testing.assert_allclose(Y, expected, rtol=0, atol=2e-5)
+            np.testing.assert_allclose(Y_h, last, rtol=0, atol=2e-5)
+            checked += 1
+    return checked
+
+
+def main() -> None:
+    start = time.perf_counter()
+    available = available_instruction_sets()
+    assert available == ("neon", "scalar"), available
+    for name in available:
+        os.environ["DEEPTHIN_OPS_ISA"] = name
+        assert instruction_set() == name
+        rng = np.random.default_rng(0)
+        products, layers = check_matmul(rng), check_gru(rng)
+        print(f"aarch64 ({sys.argv[1]}): {name}: {products} products and {layers} recurrent layers agree")
+    print(f"aarch64 ({sys.argv[1]}): done in {time.perf_counter() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
