@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from models.families.base import AcousticNet, activate
+from models.families.recurrence import GruRecurrence
 
 
 class DeepSpeechConfig(BaseModel):
@@ -45,11 +46,10 @@ class Gru(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[batch, time, inputs] to [batch, time, hidden], from a zero state."""
-        state = x.new_zeros(1, x.shape[0], self.hidden)
         # With parametrizations a weight is recomputed at every access, so each is read once per call.
-        weights: list[Tensor] = [self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh]
-        output, _ = torch.gru(x, state, weights, True, 1, 0.0, self.training, False, True)
-        return output
+        projected = nn.functional.linear(x.transpose(0, 1), self.weight_ih, self.bias_ih)
+        output: Tensor = GruRecurrence.apply(projected, self.weight_hh, self.bias_hh)  # type: ignore[no-untyped-call]
+        return output.transpose(0, 1)
 
 
 class DeepSpeech(AcousticNet):
