@@ -127,8 +127,9 @@ class NgramModel:
             level, below = self.levels[order - 1], self.levels[order - 2]
             history = np.concatenate([[-1], found[order - 2][:-1]])
             here = found[order - 1]
-            backed = result + np.where(history >= 0, below.backoff[history], 0.0)
-            result = np.where(here >= 0, level.logprob[here] if len(level) else 0.0, backed)
+            known = history >= 0
+            result[known] += below.backoff[history[known]]
+            result[here >= 0] = level.logprob[here[here >= 0]]
         return result
 
     def perplexity(self, sentences: Iterable[Sequence[str]]) -> float:
