@@ -27,9 +27,7 @@ SHAPES = [
 
 def factors(rng: np.random.Generator, Q: int, R: int, n: int, r: int) -> list[np.ndarray]:
     scale = (Q * r) ** -0.25
-    return [
-        (scale * rng.standard_normal(shape)).astype(np.float32) for shape in ((-(-Q * R // n), r), (r, n))
-    ]
+    return [(scale * rng.standard_normal(shape)).astype(np.float32) for shape in ((-(-Q * R // n), r), (r, n))]
 
 
 def check_matmul(rng: np.random.Generator) -> int:
