@@ -17,19 +17,17 @@ struct Epilogue {
 // How a Q x R DeepThin matrix is computed with: built once by `Plan`, read by every kernel.
 //
 // Offsets o = -(n-1) .. Q-1 of the correlation are counted as index = o + n - 1 = k*n + phase, with phase < n. Output c
-// reads the indices of one phase only, n - 1 - (c*Q mod n), at k = 0 .. count-1; outputs `period` apart share a phase,
-// and their first rows of Xf lie `row_step` apart.
+// reads the indices of one phase only, n - 1 - (c*Q mod n), at k = 0 .. count-1; outputs `period` apart share a phase.
 struct PlanView {
   size_t Q, R, n, r;
-  size_t period;       // n / gcd(n, Q)
-  size_t row_step;     // Q / gcd(n, Q)
-  size_t max_count;    // the largest count of any phase
+  size_t period;                // n / gcd(n, Q)
+  size_t max_count;             // the largest count of any phase
   const int32_t* first_output;  // [n] by phase: the first output that reads it, or -1
-  const int32_t* first_row;     // [n] by phase: the first row of Xf that this output reads
   const float* Wf;              // [r][n], the caller's
   const float* Xf;              // [m][r], the caller's
 
-  // For single rows: outputs in groups of `lanes` neighbouring phases, Xf packed in the order it is read.
+  // Outputs in groups of `lanes` neighbouring phases, Xf packed in the order it is read: by group, chunk of outputs,
+  // rank, k, output and lane.
   size_t groups;
   size_t taps_stride;             // n rounded up to lanes
   const float* taps;              // [r][taps_stride], Wf padded with zeros
@@ -42,7 +40,7 @@ struct PlanView {
 };
 
 // Groups of a packed plan split their outputs into chunks of at most this many, each kept in registers.
-constexpr size_t kRowChunk = 8;
+constexpr size_t kRowChunk = 12;
 // Offsets held in registers at a time, in vectors.
 constexpr size_t kBlock = 8;
 
@@ -81,7 +79,7 @@ struct Kernels {
   void (*band_row)(const PlanView&, const float* offsets, size_t stride, float* packed_y, size_t first, size_t last);
   void (*finish_row)(const PlanView&, const float* packed_y, const Epilogue&, float* y);
 
-  // `lanes` rows at once, lane = row; `planes` such blocks are interleaved (1 or 2).
+  // `lanes` rows at once, lane = row; `planes` such blocks are interleaved (1 or 2). Groups [first, last) of the band.
   void (*load_lanes)(const PlanView&, const float* const* rows, float* x);
   void (*correlate_lanes)(const PlanView&, size_t rank, const float* x, float* offsets, size_t planes, size_t plane,
                           size_t first, size_t last);

@@ -160,6 +160,10 @@ void band_row(const PlanView& p, const float* offsets, size_t stride, float* pac
         DEEPTHIN_CASE(6)
         DEEPTHIN_CASE(7)
         DEEPTHIN_CASE(8)
+        DEEPTHIN_CASE(9)
+        DEEPTHIN_CASE(10)
+        DEEPTHIN_CASE(11)
+        DEEPTHIN_CASE(12)
 #undef DEEPTHIN_CASE
       }
       y += size * W;
@@ -227,10 +231,11 @@ void correlate_lanes(const PlanView& p, size_t rank, const float* x, float* offs
   }
 }
 
-// S outputs of one phase, L planes: y[s][l] += sum over k of Xf[s * row_step + k] * offsets[k][l].
+// S outputs of one phase, L planes: y[s][l] += sum over k of factor[k][s] * offsets[k][l]; the packed factors of
+// neighbouring outputs lie W apart.
 template <int S, int L>
-DEEPTHIN_INLINE void band_lanes_chunk(const float* xf, size_t output_step, size_t row_stride, const float* offsets,
-                                      size_t count, bool accumulate, float* y, size_t y_step) {
+DEEPTHIN_INLINE void band_lanes_chunk(const float* factors, size_t row_stride, const float* offsets, size_t count,
+                                      bool accumulate, float* y, size_t y_step) {
   Vec acc[S][L] = {};
   if (accumulate) {
     DEEPTHIN_UNROLL
@@ -238,13 +243,13 @@ DEEPTHIN_INLINE void band_lanes_chunk(const float* xf, size_t output_step, size_
       DEEPTHIN_UNROLL
       for (int l = 0; l < L; ++l) acc[s][l] = load(y + s * y_step + l * W);
   }
-  for (size_t k = 0; k < count; ++k, offsets += L * W, xf += row_stride) {
+  for (size_t k = 0; k < count; ++k, offsets += L * W, factors += row_stride) {
     Vec value[L];
     DEEPTHIN_UNROLL
     for (int l = 0; l < L; ++l) value[l] = load(offsets + l * W);
     DEEPTHIN_UNROLL
     for (int s = 0; s < S; ++s) {
-      const Vec factor = splat(xf[s * output_step]);
+      const Vec factor = splat(factors[s * W]);
       DEEPTHIN_UNROLL
       for (int l = 0; l < L; ++l) acc[s][l] += factor * value[l];
     }
@@ -259,34 +264,46 @@ template <int L>
 DEEPTHIN_INLINE void band_lanes_of(const PlanView& p, size_t rank, const float* offsets, float* y, size_t first,
                                    size_t last) {
   constexpr size_t kAtMost = L == 1 ? 8 : 6;
-  const size_t stride = phase_stride(p), output_step = p.row_step * p.r, y_step = p.period * L * W;
-  for (size_t phase = first; phase < last; ++phase) {
-    if (p.first_output[phase] < 0) continue;
-    const size_t c0 = size_t(p.first_output[phase]);
-    const size_t total = (p.R - c0 + p.period - 1) / p.period;
-    const size_t count = (p.offsets() - phase + p.n - 1) / p.n;
-    const float* c = offsets + phase * stride * L * W;
-    const float* xf = p.Xf + size_t(p.first_row[phase]) * p.r + rank;
-    const size_t chunks = chunks_of(total, kAtMost);
+  const size_t stride = phase_stride(p), y_step = p.period * L * W;
+  for (size_t g = first; g < last; ++g) {
+    const size_t total = p.packed_output[g + 1] - p.packed_output[g];
+    if (!total) continue;
+    const size_t rows = (p.packed_offset[g + 1] - p.packed_offset[g]) / (total * p.r * W);
+    const size_t chunks = chunks_of(total, kRowChunk);
+    const float* packed = p.packed + p.packed_offset[g];
     for (size_t i = 0; i < chunks; ++i) {
-      const size_t s0 = total * i / chunks;
-      const float* factors = xf + s0 * output_step;
-      float* target = y + c0 * L * W + s0 * y_step;
-      switch (total * (i + 1) / chunks - s0) {
-#define DEEPTHIN_CASE(S)                                                                             \
-  case S:                                                                                            \
-    band_lanes_chunk<S, L>(factors, output_step, p.r, c, count, rank != 0, target, y_step); \
+      const size_t s0 = total * i / chunks, size = total * (i + 1) / chunks - s0;
+      // All phases of the group before the next chunk: its factors are read once, in the order they lie.
+      for (size_t lane = 0; lane < W && g * W + lane < p.n; ++lane) {
+        const size_t phase = g * W + lane;
+        if (p.first_output[phase] < 0) continue;
+        const size_t c0 = size_t(p.first_output[phase]) + s0 * p.period;
+        if (c0 >= p.R) continue;
+        const size_t outputs = least(size, (p.R - c0 + p.period - 1) / p.period);
+        const size_t count = (p.offsets() - phase + p.n - 1) / p.n, parts = chunks_of(outputs, kAtMost);
+        for (size_t part = 0; part < parts; ++part) {
+          const size_t from = outputs * part / parts;
+          const float* factors = packed + (rank * rows * size + from) * W + lane;
+          const float* c = offsets + phase * stride * L * W;
+          float* target = y + c0 * L * W + from * y_step;
+          switch (outputs * (part + 1) / parts - from) {
+#define DEEPTHIN_CASE(S)                                                                         \
+  case S:                                                                                        \
+    band_lanes_chunk<S, L>(factors, size * W, c, count, rank != 0, target, y_step); \
     break;
-        DEEPTHIN_CASE(1)
-        DEEPTHIN_CASE(2)
-        DEEPTHIN_CASE(3)
-        DEEPTHIN_CASE(4)
-        DEEPTHIN_CASE(5)
-        DEEPTHIN_CASE(6)
-        DEEPTHIN_CASE(7)
-        DEEPTHIN_CASE(8)
+            DEEPTHIN_CASE(1)
+            DEEPTHIN_CASE(2)
+            DEEPTHIN_CASE(3)
+            DEEPTHIN_CASE(4)
+            DEEPTHIN_CASE(5)
+            DEEPTHIN_CASE(6)
+            DEEPTHIN_CASE(7)
+            DEEPTHIN_CASE(8)
 #undef DEEPTHIN_CASE
+          }
+        }
       }
+      packed += p.r * rows * size * W;
     }
   }
 }

@@ -14,18 +14,15 @@ Plan::Plan(const Kernels& kernels, size_t Q, size_t R, size_t m, size_t n, size_
   if (m * n < Q * R)
     throw std::invalid_argument("factors of " + std::to_string(m) + " x " + std::to_string(n) +
                                 " values cannot fill a " + std::to_string(Q) + " x " + std::to_string(R) + " matrix");
-  const size_t common = std::gcd(n, Q);
   view_.Q = Q;
   view_.R = R;
   view_.n = n;
   view_.r = r;
-  view_.period = n / common;
-  view_.row_step = Q / common;
+  view_.period = n / std::gcd(n, Q);
   view_.max_count = chunks_of(view_.offsets(), n);
   direct_ = round_up(n, kernels.lanes) > 4 * std::min(R, view_.period);
   work_ = r * (direct_ ? Q * R : n * Q + chunks_of(Q * R, n) + R);
   if (direct_) return;
-  number_phases();
   pack(Xf, Wf);
 }
 
@@ -34,7 +31,6 @@ PlanView Plan::view(const float* Xf, const float* Wf) const {
   view.Xf = Xf;
   view.Wf = Wf;
   view.first_output = first_output_.data();
-  view.first_row = first_row_.data();
   view.taps = taps_.data();
   view.packed = packed_.data();
   view.packed_offset = packed_offset_.data();
@@ -43,18 +39,10 @@ PlanView Plan::view(const float* Xf, const float* Wf) const {
   return view;
 }
 
-void Plan::number_phases() {
-  first_output_.assign(view_.n, -1);
-  first_row_.assign(view_.n, 0);
-  for (size_t c = 0; c < std::min(view_.R, view_.period); ++c) {
-    const size_t start = c * view_.Q, phase = view_.n - 1 - start % view_.n;
-    first_output_[phase] = static_cast<int32_t>(c);
-    first_row_[phase] = static_cast<int32_t>(start / view_.n);
-  }
-}
-
 void Plan::pack(const float* Xf, const float* Wf) {
-  const size_t lanes = kernels_->lanes, n = view_.n, r = view_.r;
+  const size_t lanes = kernels_->lanes, Q = view_.Q, n = view_.n, r = view_.r;
+  first_output_.assign(n, -1);
+  for (size_t c = 0; c < std::min(view_.R, view_.period); ++c) first_output_[n - 1 - c * Q % n] = static_cast<int32_t>(c);
   view_.taps_stride = round_up(n, lanes);
   taps_.assign(r * view_.taps_stride, 0.0f);
   for (size_t j = 0; j < r; ++j) std::copy_n(Wf + j * n, n, taps_.begin() + j * view_.taps_stride);
@@ -98,7 +86,8 @@ void Plan::pack(const float* Xf, const float* Wf) {
             for (size_t lane = 0; lane < lanes; ++lane, ++out) {
               const size_t phase = g * lanes + lane;
               if (s >= outputs_of(phase) || k >= count_of(phase)) continue;
-              *out = Xf[(size_t(first_row_[phase]) + s * view_.row_step + k) * r + j];
+              const size_t c = size_t(first_output_[phase]) + s * view_.period;
+              *out = Xf[(c * Q / n + k) * r + j];
             }
   }
 }

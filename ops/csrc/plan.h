@@ -28,14 +28,13 @@ class Plan {
   size_t work() const { return work_; }
 
  private:
-  void number_phases();
   void pack(const float* Xf, const float* Wf);
 
   const Kernels* kernels_;
   PlanView view_{};
   bool direct_ = false;
   size_t work_ = 0;
-  std::vector<int32_t> first_output_, first_row_;
+  std::vector<int32_t> first_output_;
   std::vector<float> taps_, packed_;
   std::vector<size_t> packed_offset_;
   std::vector<uint32_t> packed_output_, position_;

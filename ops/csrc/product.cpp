@@ -147,7 +147,7 @@ void Product::lane_rows(const PlanView& view, Rows<const float> x, size_t first,
         kernels.correlate_lanes(view, j, input, offsets, planes, plane, from, to);
       });
     }
-    sliced(parallel, view.n, 1,
+    sliced(parallel, view.groups, 1,
            [&](size_t from, size_t to) { kernels.band_lanes(view, j, offsets, planes, output, from, to); });
   }
   for (size_t plane = 0; plane < planes; ++plane) {
