@@ -66,6 +66,15 @@ async def test_names_types_and_help(client: httpx.AsyncClient) -> None:
     assert all(name.startswith("deepthin_") for name in families)
 
 
+async def test_scrapers_may_ask_for_openmetrics(client: httpx.AsyncClient) -> None:
+    for version in ("1.0.0", "0.0.1", "nonsense"):
+        accept = f"application/openmetrics-text; version={version}"
+        response = await client.get("/metrics", headers={"accept": accept})
+        assert response.status_code == 200
+        assert response.headers["content-type"].startswith("application/openmetrics-text")
+        assert response.text.endswith("# EOF\n")
+
+
 async def test_a_transcription_is_counted_everywhere(client: httpx.AsyncClient) -> None:
     await client.post("/transcribe", params={"model": "tiny-thin"}, content=SPEECH)
     samples = await scrape(client)
