@@ -11,10 +11,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("ops", "models", "service", "load_tests", "tests", "docker", ".ci")
-SUFFIXES = {".py", ".cpp", ".h", ".hpp", ".sh"}
+SUFFIXES = {".py", ".cpp", ".h", ".inl", ".sh"}
 LONGEST = 400
 # Files that may be longer, each with its reason.
-LONGER: dict[str, str] = {}
+LONGER = {"ops/csrc/kernels.inl": "the one text of the kernels, compiled once for each instruction set"}
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
