@@ -30,8 +30,8 @@ FloatArray = npt.NDArray[np.float32]
 
 _FEATURES = "features"
 _LOG_PROBS = "log_probs"
-# About three steps of 16-bit audio from lowest to highest: nobody spoke, and normalisation would blow up the noise.
-_SILENT_RANGE = 1e-4
+# Sixteen steps of 16-bit audio from lowest to highest: dither, which normalisation would blow up to speech level.
+_SILENT_RANGE = 5e-4
 # Feature frames that go through the network at once. Activations of a long recording would otherwise fill an edge box.
 _CHUNK_FRAMES = 3000
 

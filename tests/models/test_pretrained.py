@@ -47,7 +47,7 @@ def test_chunks_leave_no_trace(recogniser: Recogniser, monkeypatch: pytest.Monke
     np.testing.assert_allclose(pieces, whole, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("level", [0.0, 3e-5, 1e-3], ids=["digital silence", "rounding noise", "quiet room"])
+@pytest.mark.parametrize("level", [0.0, 3e-5, 1e-3], ids=["digital silence", "dither", "quiet room"])
 def test_nothing_said_is_empty_text(recogniser: Recogniser, level: float) -> None:
     noise = level * np.random.default_rng(1).standard_normal(5 * RATE)
     [transcript] = recogniser.transcribe([Audio(noise.astype(np.float32), RATE)])
