@@ -39,11 +39,11 @@ async def running(app: FastAPI, *, wait: bool = True) -> AsyncIterator[httpx.Asy
     """A client of `app` between its start and its shutdown; `wait` for all models to be loaded or failed."""
     async with app.router.lifespan_context(app):
         if wait:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 while any(model.state is hub.ModelState.LOADING for model in app.state.hub.models()):
                     await asyncio.sleep(0.01)
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=120) as client:
             yield client
 
 

@@ -33,7 +33,7 @@ async def test_ready_when_the_default_is(serve: Serve, monkeypatch: pytest.Monke
     class SlowRecogniser(Recogniser):
         @classmethod
         def load(cls, package_dir: Path | str, *, threads: int = 1, decoder: str | None = None) -> Recogniser:
-            assert gates[Path(package_dir).name].wait(30)
+            assert gates[Path(package_dir).name].wait(120)
             return Recogniser.load(package_dir, threads=threads, decoder=decoder)
 
     monkeypatch.setattr(app_module, "Recogniser", SlowRecogniser)
@@ -48,7 +48,7 @@ async def test_ready_when_the_default_is(serve: Serve, monkeypatch: pytest.Monke
             assert int(response.headers["retry-after"]) >= 1
 
             gates["tiny-dense"].set()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 while (await client.get("/readyz")).status_code != 200:
                     await asyncio.sleep(0.01)
             states = {model["name"]: model["state"] for model in (await client.get("/models")).json()["models"]}
@@ -187,7 +187,7 @@ async def test_unloading_waits_for_requests_and_forgets_the_series(client: httpx
         assert app.state.hub.get("tiny-thin").state is ModelState.UNLOADING
         with pytest.raises(ModelNotReadyError):
             app.state.hub.require_ready("tiny-thin")
-    await asyncio.wait_for(unloading, 10)
+    await asyncio.wait_for(unloading, 120)
     response = await client.post("/transcribe", params={"model": "tiny-thin"}, content=SPEECH)
     assert_error(response, 404, code="model_not_found", param="model")
     text = (await client.get("/metrics")).text
