@@ -8,7 +8,11 @@ typedef uint32_t BitsVec __attribute__((vector_size(LANES * sizeof(float))));
 constexpr size_t W = LANES;
 
 #define DEEPTHIN_INLINE inline __attribute__((always_inline))
+#ifdef __clang__
+#define DEEPTHIN_UNROLL _Pragma("unroll")
+#else
 #define DEEPTHIN_UNROLL _Pragma("GCC unroll 16")
+#endif
 
 DEEPTHIN_INLINE Vec load(const float* p) { return *reinterpret_cast<const UnalignedVec*>(p); }
 DEEPTHIN_INLINE void store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }

@@ -20,7 +20,7 @@ Plan::Plan(const Kernels& kernels, size_t Q, size_t R, size_t m, size_t n, size_
   view_.r = r;
   view_.period = n / std::gcd(n, Q);
   view_.max_count = chunks_of(view_.offsets(), n);
-  direct_ = round_up(n, kernels.lanes) > 4 * std::min(R, view_.period);
+  direct_ = round_up(n, kernels.lanes) > 2 * std::min(R, view_.period);
   work_ = r * (direct_ ? Q * R : n * Q + chunks_of(Q * R, n) + R);
   if (direct_) return;
   pack(Xf, Wf);

@@ -21,7 +21,8 @@ class Plan {
   size_t Q() const { return view_.Q; }
   size_t R() const { return view_.R; }
 
-  // True where the correlation would not pay: an n far above the number of distinct phases that the outputs use.
+  // True where the outputs use fewer than half the lanes that n phases take: the packed factors would be mostly padding
+  // and the correlation mostly unused. Such a matrix is computed from the definition.
   bool direct() const { return direct_; }
 
   // Multiply-adds per input row.
