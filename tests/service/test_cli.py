@@ -147,6 +147,21 @@ def test_missing_library_is_named_at_the_start(
     assert "/nowhere/lib.so" in error
 
 
+def test_training_without_pytorch_says_how_to_get_it() -> None:
+    code = "import sys; sys.modules['torch'] = None; from service.cli import main; sys.exit(main(['train', 'x.toml']))"
+    result = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr == "deepthin: error: training needs torch: pip install 'deepthin[train]'\n"
+
+
+@pytest.mark.parametrize("arguments", [["bench"], ["bench", "fly"]])
+def test_bench_needs_a_known_benchmark(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "kernels" in capsys.readouterr().err
+
+
 def test_serving_never_imports_torch() -> None:
     code = "import sys, service.app, service.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
