@@ -10,12 +10,13 @@ from pathlib import Path
 
 import torch
 
+from models.evaluation import Utterance
 from models.families.base import AcousticNet
 from models.features import FrontEnd
 from models.training import alignments, ami
 from models.training.batches import BatchSource, Example
 from models.training.config import ConfigError, TrainingConfig, load_config
-from models.training.corpus import FeatureCache, Utterance, feature_cache, load_corpora
+from models.training.corpus import FeatureCache, feature_cache, load_corpora
 from models.training.network import build, compress, sizes, start_from_ami
 from models.training.soft_targets import soft_targets
 from models.training.trainer import Trainer

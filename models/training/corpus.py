@@ -1,12 +1,11 @@
-"""Corpora on disk, and a cache of their features at every training speed.
+"""A cache of the training corpora's features at every training speed.
 
-A corpus is a folder with a `manifest.tsv` (utterance, speaker, path, seconds, transcript). Features are computed once
-per utterance and speed and stored as one fp16 array per speed, so that an epoch reads memory maps.
+Features are computed once per utterance and speed and stored as one fp16 array per speed, so that an epoch reads memory
+maps.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import multiprocessing
@@ -19,46 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.audio import Audio, decode
+from models.evaluation import Utterance, read_corpus
 from models.features import FrontEnd
-from ops.errors import DeepThinError
-
-
-class CorpusError(DeepThinError, ValueError):
-    """A corpus folder that cannot be used."""
-
-
-@dataclass(frozen=True, slots=True)
-class Utterance:
-    """One line of a manifest.
-
-    Attributes:
-        name: the utterance's identifier.
-        speaker: the speaker's identifier.
-        path: the audio file.
-        transcript: upper-case words joined by blanks.
-    """
-
-    name: str
-    speaker: str
-    path: Path
-    transcript: str
-
-
-def read_manifest(folder: Path) -> list[Utterance]:
-    """The utterances of a corpus folder, in the manifest's order.
-
-    Raises:
-        CorpusError: no manifest, or a manifest without the columns.
-    """
-    path = folder / "manifest.tsv"
-    if not path.is_file():
-        raise CorpusError(f"{folder} holds no manifest.tsv")
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    try:
-        return [Utterance(r["utterance"], r["speaker"], folder / r["path"], r["transcript"]) for r in rows]
-    except KeyError as error:
-        raise CorpusError(f"{path} has no column {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,4 +102,4 @@ def change_speed(audio: Audio, speed: float) -> Audio:
 
 def load_corpora(folders: Iterable[Path]) -> list[Utterance]:
     """The utterances of several corpora, one after the other."""
-    return [utterance for folder in folders for utterance in read_manifest(folder)]
+    return [utterance for folder in folders for utterance in read_corpus(folder)]

@@ -6,6 +6,7 @@ Source: Sotoudeh and Baghsorkhi, arXiv 1802.06944. `ops.layout` has the geometry
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -35,22 +36,24 @@ def initial_factors(geometry: Geometry, std: float, generator: torch.Generator) 
 class DeepThinWeight(nn.Module):
     """Parametrization of a weight [R, Q] (PyTorch keeps outputs first) by DeepThin factors.
 
-    With `torch.nn.utils.parametrize` the module keeps using `weight` as if it were an ordinary matrix.
+    A convolution's weight [R, ...] is taken as the matrix of all the taps of each output channel. With
+    `torch.nn.utils.parametrize` the module keeps using `weight` as if it were an ordinary matrix.
     """
 
-    def __init__(self, geometry: Geometry, *, keep: bool, seed: int = 0) -> None:
+    def __init__(self, geometry: Geometry, shape: Sequence[int], *, keep: bool, seed: int = 0) -> None:
         """`keep`: start from the best factors of the weight at hand; otherwise from random ones of the same scale."""
         super().__init__()
         self.geometry = geometry
+        self.shape = tuple(shape)
         self.keep = keep
         self.seed = seed
 
     def forward(self, Xf: Tensor, Wf: Tensor) -> Tensor:
-        """The weight [R, Q]."""
-        return reconstruct(Xf, Wf, self.geometry).t()
+        """The weight [R, ...]."""
+        return reconstruct(Xf, Wf, self.geometry).t().reshape(self.shape)
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Factors of a weight [R, Q]."""
+        """Factors of a weight [R, ...]."""
         if self.keep:
             matrix = weight.detach().cpu().double().numpy().reshape(self.geometry.R, self.geometry.Q)
             factors = factorise(matrix.T, self.geometry)

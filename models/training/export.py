@@ -82,6 +82,18 @@ class GraphBuilder:
         """The two factor initialisers of one DeepThin weight."""
         return [self.weight(f"{name}.Xf", Xf, dense=False), self.weight(f"{name}.Wf", Wf, dense=False)]
 
+    def convolution(self, name: str, conv: nn.Conv2d) -> str:
+        """The kernel of a convolution. DeepThin factors are multiplied out when a session loads, not at each run."""
+        factors = deepthin_factors(conv, "weight")
+        if factors is None:
+            return self.weight(name, _numpy(conv.weight))
+        disk = self.resident_bytes
+        product = self.node("MatMul", self.factors(name, *factors))
+        self.resident_bytes = disk + 4 * conv.weight.numel()
+        flat = self.node("Reshape", [product, self.integers([-1])])
+        used = self.node("Slice", [flat, self.integers([0]), self.integers([conv.weight.numel()])])
+        return self.node("Reshape", [used, self.integers(conv.weight.shape)])
+
     def splice(self, x: str, width: int, stride: int = 1) -> str:
         """Windows of `width` frames every `stride` frames of [batch, frames, dim]."""
         axes, steps = self.integers([1]), self.integers([stride])
@@ -140,7 +152,7 @@ def _deepspeech(builder: GraphBuilder, net: DeepSpeech, states: list[State]) -> 
     low, high = builder.weight("zero", np.zeros((), np.float32)), builder.weight("twenty", np.full((), 20.0))
     for number, layer in enumerate(net.conv):
         conv = cast(nn.Conv2d, layer)
-        weight = builder.weight(f"conv.{number}.weight", _numpy(conv.weight))
+        weight = builder.convolution(f"conv.{number}.weight", conv)
         bias = builder.weight(f"conv.{number}.bias", _numpy(cast(nn.Parameter, conv.bias)))
         _, reach = cast(tuple[int, int], conv.padding)
         x = builder.node("Conv", [x, weight, bias], strides=list(conv.stride), pads=[0, reach, 0, reach])

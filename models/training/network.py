@@ -84,10 +84,9 @@ def compress(net: AcousticNet, rules: tuple[CompressRule, ...], *, keep: bool, s
         path, _, leaf = name.rpartition(".")
         module = net.get_submodule(path)
         weight = cast(Tensor, getattr(module, leaf))
-        if weight.dim() != 2:
-            raise ConfigError(f"deepthin takes matrices; {name} has {weight.dim()} dimensions")
-        R, Q = weight.shape
-        parametrization = DeepThinWeight(solve(Q, R, rule.size, rule.rank), keep=keep, seed=seed * 1000 + number)
+        R, Q = weight.shape[0], weight.numel() // weight.shape[0]
+        geometry = solve(Q, R, rule.size, rule.rank)
+        parametrization = DeepThinWeight(geometry, weight.shape, keep=keep, seed=seed * 1000 + number)
         parametrize.register_parametrization(module, leaf, parametrization)
 
 

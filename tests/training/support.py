@@ -20,7 +20,7 @@ DEEPSPEECH = {
     "top": 20,
     "dropout": 0.1,
 }
-MATRICES = {"tfkaldi": "*weight", "deepspeech": "[rto]*weight*"}
+MATRICES = {"tfkaldi": "*weight", "deepspeech": "*weight*"}
 
 
 def config(family: str, size: float | None = None, rank: int = 1, **fields: object) -> TrainingConfig:

@@ -17,7 +17,8 @@ from tests.training.support import config, network
 @pytest.mark.parametrize("geometry", [solve(64, 48, 0.1), solve(30, 77, 0.2, 2), Geometry(10, 6, 13, 5, 3)])
 def test_the_parametrized_weight_is_the_re_layout(geometry):
     layer = torch.nn.Linear(geometry.Q, geometry.R)
-    torch.nn.utils.parametrize.register_parametrization(layer, "weight", DeepThinWeight(geometry, keep=False))
+    parametrization = DeepThinWeight(geometry, layer.weight.shape, keep=False)
+    torch.nn.utils.parametrize.register_parametrization(layer, "weight", parametrization)
     entry = layer.parametrizations["weight"]
     expected = reconstruct(entry.original0.detach().numpy(), entry.original1.detach().numpy(), geometry.Q, geometry.R)
     np.testing.assert_allclose(layer.weight.detach().numpy().T, expected, rtol=1e-5, atol=1e-7)
@@ -29,7 +30,7 @@ def test_the_parametrized_weight_is_the_re_layout(geometry):
 def test_random_factors_keep_the_scale_of_the_weight():
     layer = torch.nn.Linear(400, 300)
     torch.nn.init.normal_(layer.weight, std=0.05)
-    parametrization = DeepThinWeight(solve(400, 300, 0.05), keep=False)
+    parametrization = DeepThinWeight(solve(400, 300, 0.05), layer.weight.shape, keep=False)
     torch.nn.utils.parametrize.register_parametrization(layer, "weight", parametrization)
     assert float(layer.weight.detach().std()) == pytest.approx(0.05, rel=0.1)
 
