@@ -79,7 +79,8 @@ class GraphBuilder:
         return self.node({"relu": "Relu", "sigmoid": "Sigmoid"}[activation], [y]) if activation else y
 
     def factors(self, name: str, Xf: Array, Wf: Array) -> list[str]:
-        """The two factor initialisers of one DeepThin weight."""
+        """The two factor initialisers of one DeepThin weight; the op keeps a packed copy of Xf beside them."""
+        self.resident_bytes += 4 * Xf.size
         return [self.weight(f"{name}.Xf", Xf, dense=False), self.weight(f"{name}.Wf", Wf, dense=False)]
 
     def convolution(self, name: str, conv: nn.Conv2d) -> str:
