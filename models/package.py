@@ -101,7 +101,8 @@ class Manifest(_Strict):
         right_context: feature frames needed after the last frame.
         states: recurrent states of the graph.
         graph: name of the decoding graph, or None when the model has greedy decoding only.
-        decoder: options of the graph decoder.
+        decoder: options of the graph decoder; `prior_scale` is the share of `log_priors` taken off.
+        log_priors: natural log of each unit's mean posterior on the training data; empty when not known.
         weights: size of the weights.
         quality: accuracy by corpus.
         licence: licence of the weights.
@@ -124,6 +125,7 @@ class Manifest(_Strict):
     states: tuple[State, ...] = ()
     graph: Name | None = None
     decoder: dict[str, float | int | bool | str] = {}
+    log_priors: tuple[Annotated[float, Field(le=0)], ...] = ()
     weights: Weights
     quality: dict[str, Quality] = {}
     licence: str = ""
@@ -146,6 +148,14 @@ class Manifest(_Strict):
         if len(set(units)) != len(units):
             raise ValueError("two output columns have the same unit")
         return units
+
+    @model_validator(mode="after")
+    def _priors_fit(self) -> Manifest:
+        if self.log_priors and len(self.log_priors) != len(self.units):
+            raise ValueError(f"{len(self.log_priors)} log_priors for {len(self.units)} units")
+        if "prior_scale" in self.decoder and not self.log_priors:
+            raise ValueError("decoder.prior_scale needs log_priors")
+        return self
 
     @model_validator(mode="after")
     def _rates_agree(self) -> Manifest:

@@ -217,6 +217,8 @@ def _graph_decoder(package: ModelPackage) -> GraphDecoder:
         if (graph := _graphs.get(folder)) is None:
             graph = _graphs[folder] = Graph.load(folder)
     options: dict[str, Any] = dict(manifest.decoder)
+    if (scale := options.pop("prior_scale", None)) is not None:
+        options["log_priors"] = np.asarray(manifest.log_priors, np.float32) * np.float32(scale)
     try:
         return GraphDecoder(graph, manifest.units, **options)
     except TypeError as error:

@@ -21,13 +21,22 @@ from models.families.deepspeech import DeepSpeech, Gru
 from models.families.tfkaldi import TfKaldi
 from models.features import FrontEnd
 from models.package import Manifest, ModelPackage, State, Weights
+from models.training.cli import corpus_and_cache
 from models.training.config import ConfigError, TrainingConfig
 from models.training.deepthin import DeepThinWeight
 from models.training.network import sizes
-from models.training.soft_targets import load_config_and_net
+from models.training.soft_targets import load_config_and_net, posteriors
 
 Array = npt.NDArray[np.float32]
 OPSET = 17
+# Tuned on held-out utterances of the training corpora, never on the evaluation sets; see docs/accuracy.md.
+DECODER: dict[str, float | int | bool | str] = {
+    "lm_weight": 1.1,
+    "word_score": -0.5,
+    "prior_scale": 0.7,
+    "beam": 14.0,
+    "max_active": 1500,
+}
 _END = np.iinfo(np.int64).max
 
 
@@ -182,6 +191,7 @@ def _gru(builder: GraphBuilder, name: str, x: str, layer: Gru, states: list[Stat
             [x, *factors, bias, state.input],
             outputs=2,
             domain="deepthin",
+            input_size=layer.inputs,
             hidden_size=layer.hidden,
             linear_before_reset=1,
             layout=1,
@@ -216,8 +226,18 @@ def _numpy(tensor: torch.Tensor) -> Array:
     return np.asarray(tensor.detach().cpu().numpy(), dtype=np.float32)
 
 
-def package(config: TrainingConfig, net: AcousticNet, graph: str | None, folder: Path) -> ModelPackage:
-    """Write the model package of a trained network under `folder`."""
+def log_priors(config: TrainingConfig, net: AcousticNet, runs: Path) -> tuple[float, ...]:
+    """Natural log of each unit's mean posterior on every tenth training utterance."""
+    utterances, cache = corpus_and_cache(config, runs)
+    chosen = range(1, len(utterances), 10)
+    frames = np.concatenate([np.exp(posteriors(net, cache.get(u, 0), "cpu").astype(np.float64)) for u in chosen])
+    return tuple(round(float(value), 4) for value in np.log(frames.mean(axis=0) + 1e-8))
+
+
+def package(
+    config: TrainingConfig, net: AcousticNet, folder: Path, *, graph: str | None = None, priors: Sequence[float] = ()
+) -> ModelPackage:
+    """Write the model package of a trained network under `folder`; the decoder's options need `priors`."""
     stored, dense, parameters, dense_parameters = sizes(net)
     compressed = stored < dense
     model, builder, states = export(net, half=not compressed)
@@ -236,6 +256,8 @@ def package(config: TrainingConfig, net: AcousticNet, graph: str | None, folder:
         right_context=net.right_context,
         states=states,
         graph=graph,
+        decoder=DECODER if priors else {},
+        log_priors=tuple(priors),
         weights=Weights(
             parameters=parameters,
             dense_parameters=dense_parameters,
@@ -264,7 +286,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     for run in arguments.runs:
         config, net = load_config_and_net(run)
-        written = package(config, net, arguments.graph or None, arguments.out)
+        priors = log_priors(config, net, run.parent)
+        written = package(config, net, arguments.out, graph=arguments.graph or None, priors=priors)
         print(f"{written.path}: {written.manifest.weights.disk_bytes:,} bytes of weights")
     return 0
 

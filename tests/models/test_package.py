@@ -74,6 +74,8 @@ def _drop(field: str) -> Callable[[dict[str, Any]], None]:
         (_set(front_end={"kind": "mfcc"}), "front_end"),
         (_set(front_end={"bins": 40, "colour": "red"}), "front_end"),
         (_set(sample_rate=8000), "8000 Hz"),
+        (_set(log_priors=[-1.0]), "1 log_priors"),
+        (_set(decoder={"prior_scale": 0.5}), "prior_scale needs log_priors"),
         (_set(quality={"x": {"wer": -1, "cer": 0, "rtf": 0, "utterances": 1, "words": 1}}), "quality.x.wer"),
     ],
 )

@@ -61,9 +61,10 @@ def test_half_a_recurrent_layer_cannot_be_compressed():
 def test_the_package_says_what_it_holds(tmp_path, size):
     settings = config("tfkaldi", size, parent="tiny-parent")
     net = network(settings)
-    written = package(settings, net, "english", tmp_path)
+    written = package(settings, net, tmp_path, graph="english", priors=[-1.0] * net.units)
     manifest = ModelPackage.load(tmp_path / "tiny").manifest
     assert manifest == written.manifest
+    assert manifest.decoder["prior_scale"] > 0
     assert manifest.method == ("dense" if size is None else "deepthin")
     stored = sum(p.numel() for p in net.parameters())
     assert manifest.weights.parameters == stored
