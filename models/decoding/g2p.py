@@ -128,7 +128,7 @@ class Accuracy:
     phone_error_rate: float
 
 
-def edit_distance(left: Sequence[str], right: Sequence[str]) -> int:
+def edit_distance(left: Sequence[object], right: Sequence[object]) -> int:
     """Return the least number of insertions, deletions and substitutions that turn one sequence into the other."""
     row = list(range(len(right) + 1))
     for i, a in enumerate(left, start=1):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from models.decoding.g2p import edit_distance
 from models.families.base import AcousticNet
 from models.training.batches import BatchSource
 from models.training.trainer import ctc_loss
@@ -47,14 +48,3 @@ def validate(net: AcousticNet, source: BatchSource) -> dict[str, float]:
 def collapse(path: Sequence[int]) -> list[int]:
     """A CTC path without repeats and blanks."""
     return [unit for i, unit in enumerate(path) if unit != 0 and (i == 0 or path[i - 1] != unit)]
-
-
-def edit_distance(reference: Sequence[int], hypothesis: Sequence[int]) -> int:
-    """Levenshtein distance."""
-    row = np.arange(len(hypothesis) + 1)
-    heard = np.asarray(hypothesis, dtype=np.int64)
-    steps = np.arange(len(hypothesis) + 1)
-    for count, unit in enumerate(reference, 1):
-        new = np.concatenate([[count], np.minimum(row[1:] + 1, row[:-1] + (heard != unit))])
-        row = np.minimum.accumulate(new - steps) + steps
-    return int(row[-1])

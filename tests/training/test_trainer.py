@@ -7,10 +7,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra `train`)")
 
+from models.decoding.g2p import edit_distance
 from models.training.config import AugmentTable, ConfigError
 from models.training.soft_targets import load_run, posteriors, soft_targets
 from models.training.trainer import Trainer
-from models.training.validation import collapse, edit_distance, validate
+from models.training.validation import collapse, validate
 from tests.training.support import config, network, noise_cache, source
 
 TRAIN = {"frame_epochs": 1, "epochs": 4, "learning_rate": 0.01, "batch_seconds": 2}
