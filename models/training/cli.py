@@ -18,7 +18,7 @@ from models.training.batches import BatchSource, Example
 from models.training.config import ConfigError, TrainingConfig, load_config
 from models.training.corpus import FeatureCache, feature_cache, load_corpora
 from models.training.network import build, compress, sizes, start_from_ami
-from models.training.soft_targets import soft_targets
+from models.training.soft_targets import load_config_and_net, soft_targets
 from models.training.trainer import Trainer
 from models.training.validation import validate
 from ops.errors import DeepThinError
@@ -73,9 +73,18 @@ def initial_network(config: TrainingConfig) -> AcousticNet:
     net = build(config)
     if config.start_ami:
         start_from_ami(net, ami.load(data_root() / "ami-dnn"))
-    if config.start is not None:
-        net.load_state_dict(torch.load(config.start / "model.pt", weights_only=True)["net"])
-    compress(net, config.compress, keep=config.start is not None or config.start_ami, seed=config.seed)
+    if config.start is None:
+        compress(net, config.compress, keep=config.start_ami, seed=config.seed)
+        return net
+    earlier, trained = load_config_and_net(config.start)
+    if earlier.compress == config.compress:
+        compress(net, config.compress, keep=False)
+        net.load_state_dict(trained.state_dict())
+    elif not earlier.compress:
+        net.load_state_dict(trained.state_dict())
+        compress(net, config.compress, keep=True, seed=config.seed)
+    else:
+        raise ConfigError(f"{config.start} is compressed by other rules; start from a dense run or keep its rules")
     return net
 
 

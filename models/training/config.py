@@ -87,7 +87,7 @@ class TrainingConfig(_Table):
     description: str = ""
     seed: int = 1
     parent: str | None = Field(None, description="name of the dense model that this one is compared with")
-    start: Path | None = Field(None, description="run folder whose weights are the starting point, compressed by rule")
+    start: Path | None = Field(None, description="run folder to start from: dense, or with the same rules")
     start_ami: bool = Field(False, description="start the first stack from $DEEPTHIN_DATA/ami-dnn")
     front_end: FrontEndTable = FrontEndTable()
     tfkaldi: TfKaldiConfig = TfKaldiConfig()  # type: ignore[call-arg]
