@@ -32,6 +32,8 @@ _FEATURES = "features"
 _LOG_PROBS = "log_probs"
 # Sixteen steps of 16-bit audio from lowest to highest: dither, which normalisation would blow up to speech level.
 _SILENT_RANGE = 5e-4
+# Spread (5th to 95th percentile) of the mean log-mel of frames: speech has 5.6 and more, steady noise .6 at most.
+_STEADY_SPREAD = 1.5
 # Feature frames that go through the network at once. Activations of a long recording would otherwise fill an edge box.
 _CHUNK_FRAMES = 3000
 
@@ -132,10 +134,13 @@ class Recogniser:
         return _require(self.decoders, name or self.default_decoder, self.manifest.name)
 
     def features(self, audio: Audio) -> FloatArray:
-        """Features [frames, dim] of one recording; no frames when it is silent throughout."""
+        """Features [frames, dim] of one recording; no frames when it is silence or steady noise throughout."""
+        nothing = np.zeros((0, self.manifest.features.dim), np.float32)
         if not len(audio.samples) or float(np.ptp(audio.samples)) < _SILENT_RANGE:
-            return np.zeros((0, self.manifest.features.dim), np.float32)
-        return self.manifest.features.extract(audio)
+            return nothing
+        features = self.manifest.features.extract(audio)
+        low, high = np.percentile(features.mean(axis=1), (5, 95))
+        return nothing if high - low < _STEADY_SPREAD else features
 
     def log_probs(self, features: Sequence[FloatArray]) -> list[FloatArray]:
         """Log probabilities [output frames, units] for features [frames, dim] of each recording, as one batch.
