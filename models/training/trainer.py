@@ -6,7 +6,8 @@ import ctypes
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,8 @@ class Trainer:
             self.position = Position(self.position.epoch + 1, 0, self.position.step)
             self.save()
             if validate is not None:
-                self._log({"epoch": self.position.epoch, **running, **validate(self.averaged())})
+                with self.averaged() as net:
+                    self._log({"epoch": self.position.epoch, **running, **validate(net)})
 
     def _step(self, batch: Batch, done: float) -> dict[str, float]:
         train = self.config.train
@@ -129,18 +131,16 @@ class Trainer:
             total = total + (1 - soft_weight) * (1 - weight) * ctc
         return total, parts
 
-    def averaged(self) -> AcousticNet:
-        """The network with the running average of its weights; training goes on with the others."""
+    @contextmanager
+    def averaged(self) -> Iterator[AcousticNet]:
+        """The network with the running average of its weights inside the block, with its own again after it."""
         current = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
         self.net.load_state_dict(self.average)
-        twin = self.net
-        twin.eval()
-        self._current = current
-        return twin
-
-    def restore_current(self) -> None:
-        """Undo `averaged`."""
-        self.net.load_state_dict(self._current)
+        self.net.eval()
+        try:
+            yield self.net
+        finally:
+            self.net.load_state_dict(current)
 
     def save(self) -> None:
         """Write the checkpoint and the averaged model, each in one step that cannot leave half a file."""
@@ -174,7 +174,6 @@ class Trainer:
         return True
 
     def _log(self, entry: dict[str, Any]) -> None:
-        self.restore_current()
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({k: round(v, 5) for k, v in entry.items()}) + "\n")
 
