@@ -1,0 +1,26 @@
+"""Every compression method by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from models.compression.base import CompressionError, Method
+from models.compression.dense import Dense
+
+_ALL: Final[tuple[Method, ...]] = (Dense(),)
+
+METHODS: Final[Mapping[str, Method]] = MappingProxyType({method.name: method for method in _ALL})
+
+
+def method(name: str) -> Method:
+    """The method called `name`.
+
+    Raises:
+        CompressionError: there is none of that name; the message lists those there are.
+    """
+    try:
+        return METHODS[name]
+    except KeyError:
+        raise CompressionError(f"there is no compression method {name!r}: use {', '.join(METHODS)}") from None
