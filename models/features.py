@@ -1,9 +1,11 @@
-"""Log-mel features, one frame every 10 ms (kaldi-native-fbank)."""
+"""Log-mel and cepstral features, one frame every 10 ms (kaldi-native-fbank)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 import kaldi_native_fbank as knf
 import numpy as np
@@ -16,21 +18,29 @@ FRAME_SECONDS = 0.01
 _WINDOW_SECONDS = 0.025
 
 
+_DIFFERENCE = np.array([-2.0, -1.0, 0.0, 1.0, 2.0]) / 10.0
+_COMMON = ("bins", "normalise", "dynamic_range", "sample_rate", "kind")
+
+
 class FrontEndError(DeepThinError, ValueError):
     """A front end that is not known, or audio at a rate it was not made for."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrontEnd:
-    """Kaldi-style log-mel filter bank: 25 ms Povey window every 10 ms, pre-emphasis .97, no dither.
+    """Kaldi-style log-mel filter bank or cepstra: 25 ms Povey window every 10 ms, pre-emphasis .97, no dither.
 
     Attributes:
-        bins: mel filters from 20 Hz to the Nyquist frequency, the feature dimension.
-        normalise: "mean" subtracts each utterance's mean per bin; "none" leaves the logs as they are.
-        dynamic_range: values further than this (natural log of energy) below the utterance's largest are raised to
+        bins: mel filters from 20 Hz to the Nyquist frequency; of kind "fbank" the feature dimension.
+        normalise: "mean" subtracts each utterance's mean per value; "none" leaves them as they are.
+        dynamic_range: logs further than this (natural log of energy) below the utterance's largest are raised to
             that floor, so that the empty upper bands of a lossy codec do not look unlike anything in training; 0: off.
         sample_rate: samples per second of the audio it takes.
-        kind: always "fbank"; kept in manifests so that other front ends can be told apart.
+        kind: "fbank", or "mfcc" for Kaldi's cepstra, with C0 in the place of the energy.
+        cepstra: cepstral coefficients of kind "mfcc".
+        lifter: Kaldi's cepstral lifter of kind "mfcc"; 0: off.
+        differences: orders of differences that follow the cepstra (windows of two frames each side, edges repeated).
+        splice: frames put beside each frame on both sides, after normalisation; edges repeated. Kind "mfcc" only.
     """
 
     bins: int = 40
@@ -38,25 +48,42 @@ class FrontEnd:
     dynamic_range: float = 16.0
     sample_rate: int = 16_000
     kind: str = "fbank"
+    cepstra: int = 0
+    lifter: float = 0.0
+    differences: int = 0
+    splice: int = 0
 
     def __post_init__(self) -> None:
-        if self.kind != "fbank":
-            raise FrontEndError(f"unknown front end {self.kind!r}: only 'fbank' is known")
+        if self.kind not in ("fbank", "mfcc"):
+            raise FrontEndError(f"unknown front end {self.kind!r}: 'fbank' or 'mfcc'")
         if self.normalise not in ("mean", "none"):
             raise FrontEndError(f"unknown normalisation {self.normalise!r}: 'mean' or 'none'")
         if not 1 <= self.bins <= 128:
             raise FrontEndError(f"bins must be between 1 and 128, not {self.bins}")
         if not self.dynamic_range >= 0:
             raise FrontEndError(f"dynamic_range must not be negative, not {self.dynamic_range}")
+        if self.kind == "fbank":
+            if (self.cepstra, self.lifter, self.differences, self.splice) != (0, 0, 0, 0):
+                raise FrontEndError("cepstra, lifter, differences and splice belong to front end 'mfcc'")
+            return
+        if not 1 <= self.cepstra <= self.bins:
+            raise FrontEndError(f"cepstra must be between 1 and the {self.bins} bins, not {self.cepstra}")
+        if not 0 <= self.lifter <= 1000:
+            raise FrontEndError(f"lifter must be between 0 and 1000, not {self.lifter}")
+        if not 0 <= self.differences <= 2 or not 0 <= self.splice <= 50:
+            raise FrontEndError("differences must be 0 to 2 and splice 0 to 50")
 
     @property
     def dim(self) -> int:
         """Values per frame."""
-        return self.bins
+        if self.kind == "fbank":
+            return self.bins
+        return self.cepstra * (1 + self.differences) * (2 * self.splice + 1)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
+        """The fields as plain JSON values, those of another kind left out."""
+        fields = asdict(self)
+        return fields if self.kind == "mfcc" else {name: fields[name] for name in _COMMON}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> FrontEnd:
@@ -67,7 +94,7 @@ class FrontEnd:
             raise FrontEndError(f"bad front end {fields!r}: {error}") from error
 
     def extract(self, audio: Audio) -> npt.NDArray[np.float32]:
-        """Features [frames, bins] of one recording; always at least one frame.
+        """Features [frames, dim] of one recording; always at least one frame.
 
         Audio shorter than one window is padded with silence to one window.
 
@@ -87,9 +114,27 @@ class FrontEnd:
         frames = np.stack([fbank.get_frame(index) for index in range(fbank.num_frames_ready)]).astype(np.float32)
         if self.dynamic_range:
             np.maximum(frames, frames.max() - np.float32(self.dynamic_range), out=frames)
+        if self.kind == "mfcc":
+            frames = self._cepstra(frames)
         if self.normalise == "mean":
             frames -= frames.mean(axis=0, keepdims=True)
-        return frames
+        if self.splice:
+            frames = _neighbours(frames, self.splice).transpose(0, 2, 1).reshape(len(frames), -1)
+        return np.ascontiguousarray(frames)
+
+    def _cepstra(self, log_mel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        order = np.arange(self.cepstra)[:, None]
+        dct = np.sqrt(2.0 / self.bins) * np.cos(np.pi / self.bins * (np.arange(self.bins) + 0.5) * order)
+        dct[0] = np.sqrt(1.0 / self.bins)
+        if self.lifter:
+            dct *= 1.0 + 0.5 * self.lifter * np.sin(np.pi * order / self.lifter)
+        cepstra = log_mel @ dct.T
+        parts, kernel = [cepstra], np.ones(1)
+        for _ in range(self.differences):
+            # Kaldi applies the second differences as one window of nine frames, so that the edges are repeated once.
+            kernel = np.convolve(kernel, _DIFFERENCE)
+            parts.append(_neighbours(cepstra, len(kernel) // 2) @ kernel)
+        return np.concatenate(parts, axis=1).astype(np.float32)
 
     def _options(self) -> knf.FbankOptions:
         options = knf.FbankOptions()
@@ -102,3 +147,28 @@ class FrontEnd:
         options.energy_floor = 1.0
         options.use_energy = False
         return options
+
+
+PRESETS: Final[Mapping[str, FrontEnd]] = MappingProxyType(
+    {
+        "ami-dnn": FrontEnd(bins=23, dynamic_range=0.0, kind="mfcc", cepstra=13, lifter=22.0, differences=2, splice=4),
+    }
+)
+"""Front ends of well-known checkpoints by name."""
+
+
+def preset(name: str) -> FrontEnd:
+    """The front end called `name`.
+
+    Raises:
+        FrontEndError: there is none of that name.
+    """
+    if name not in PRESETS:
+        raise FrontEndError(f"there is no front end {name!r}: use {', '.join(PRESETS)}, or its fields")
+    return PRESETS[name]
+
+
+def _neighbours(frames: npt.NDArray[Any], reach: int) -> npt.NDArray[Any]:
+    """[frames, dim, 2 * reach + 1]: each frame with its neighbours, edges repeated."""
+    padded = np.pad(frames, ((reach, reach), (0, 0)), mode="edge")
+    return np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=0)
