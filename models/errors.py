@@ -21,6 +21,10 @@ class GraphMismatchError(PackageError):
     """The inputs or outputs of `model.onnx` are not those that the manifest promises."""
 
 
+class NoTranscriptionError(PackageError):
+    """The package is a bare network without front end or decoder: it can be downloaded, but it gives no text."""
+
+
 class UnknownModelError(DeepThinError, LookupError):
     """No model of that name is in the store."""
 

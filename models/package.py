@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from models.errors import ManifestError, PackageMissingError
+from models.errors import ManifestError, NoTranscriptionError, PackageMissingError
 from models.features import FrontEnd, FrontEndError
 
 FORMAT: Final = 1
@@ -56,12 +56,14 @@ class Weights(_Strict):
         dense_parameters: values that the same network holds uncompressed.
         disk_bytes: bytes of the stored values.
         resident_bytes: bytes of the values as inference keeps them.
+        transport_bytes: bytes of the whole model as one entropy-coded stream; None where it has none.
     """
 
     parameters: Count
     dense_parameters: Count
     disk_bytes: Count
     resident_bytes: Count
+    transport_bytes: Count | None = None
 
 
 class Quality(_Strict):
@@ -88,14 +90,15 @@ class Manifest(_Strict):
     Attributes:
         format: version of these fields.
         name: the model's name, also the name of its folder.
-        family: kind of network.
-        method: compression method of its weight matrices, "dense" when there is none.
+        family: kind of network; "network" is one that gives no text: front end, units and decoder may be missing.
+        method: compression method of its weight matrices, "dense" when there is none, "mixed" when there are several.
+        methods: compression method by the name of the weight, for those that are compressed; may be empty.
         relative_size: stored size of the weight matrices by their dense size.
         parent: the dense model it was made from.
         description: one sentence for people.
         sample_rate: samples per second of the audio it takes.
-        front_end: fields of the `models.features.FrontEnd` it was trained with.
-        units: meaning of each output column; the first is the blank of CTC.
+        front_end: fields of the `models.features.FrontEnd` it was trained with; None when not known.
+        units: meaning of each output column; the first is the blank of CTC. Empty when not known.
         subsampling: feature frames by output frame.
         left_context: feature frames needed before the first frame.
         right_context: feature frames needed after the last frame.
@@ -111,14 +114,15 @@ class Manifest(_Strict):
 
     format: Literal[1] = FORMAT
     name: Name
-    family: Literal["tfkaldi", "deepspeech"]
+    family: Literal["tfkaldi", "deepspeech", "network"]
     method: Name = "dense"
+    methods: dict[str, Name] = {}
     relative_size: Annotated[float, Field(gt=0, le=1)] = 1.0
     parent: Name | None = None
     description: str = ""
     sample_rate: Annotated[int, Field(gt=0)] = 16_000
-    front_end: dict[str, Any]
-    units: Annotated[tuple[str, ...], Field(min_length=2)]
+    front_end: dict[str, Any] | None = None
+    units: tuple[str, ...] = ()
     subsampling: Annotated[int, Field(ge=1)] = 1
     left_context: Count = 0
     right_context: Count = 0
@@ -133,7 +137,9 @@ class Manifest(_Strict):
 
     @field_validator("front_end")
     @classmethod
-    def _front_end_is_known(cls, fields: dict[str, Any]) -> dict[str, Any]:
+    def _front_end_is_known(cls, fields: dict[str, Any] | None) -> dict[str, Any] | None:
+        if fields is None:
+            return None
         try:
             FrontEnd.from_dict(fields)
         except FrontEndError as error:
@@ -143,11 +149,19 @@ class Manifest(_Strict):
     @field_validator("units")
     @classmethod
     def _units_are_distinct(cls, units: tuple[str, ...]) -> tuple[str, ...]:
-        if units[0] != BLANK:
+        if units and units[0] != BLANK:
             raise ValueError(f"the first unit must be {BLANK!r}, not {units[0]!r}")
         if len(set(units)) != len(units):
             raise ValueError("two output columns have the same unit")
         return units
+
+    @model_validator(mode="after")
+    def _can_transcribe(self) -> Manifest:
+        if self.family != "network" and (self.front_end is None or len(self.units) < 2):
+            raise ValueError(f"a model of family {self.family!r} needs front_end and at least two units")
+        if self.family == "network" and self.graph is not None:
+            raise ValueError("a model of family 'network' has no decoding graph")
+        return self
 
     @model_validator(mode="after")
     def _priors_fit(self) -> Manifest:
@@ -159,13 +173,19 @@ class Manifest(_Strict):
 
     @model_validator(mode="after")
     def _rates_agree(self) -> Manifest:
-        if self.features.sample_rate != self.sample_rate:
+        if self.front_end is not None and self.features.sample_rate != self.sample_rate:
             raise ValueError(f"front_end is for {self.features.sample_rate} Hz, sample_rate says {self.sample_rate} Hz")
         return self
 
     @cached_property
     def features(self) -> FrontEnd:
-        """The front end itself."""
+        """The front end itself.
+
+        Raises:
+            NoTranscriptionError: the model has none.
+        """
+        if self.front_end is None:
+            raise NoTranscriptionError(f"model {self.name} has no front end")
         return FrontEnd.from_dict(self.front_end)
 
     @property

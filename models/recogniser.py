@@ -15,7 +15,13 @@ import onnxruntime as ort
 
 from models.audio import Audio
 from models.decoding import Decoder, Graph, GraphDecoder, GreedyDecoder
-from models.errors import DecoderUnavailableError, GraphMismatchError, InferenceError, PackageError
+from models.errors import (
+    DecoderUnavailableError,
+    GraphMismatchError,
+    InferenceError,
+    NoTranscriptionError,
+    PackageError,
+)
 from models.package import Manifest, ModelPackage
 from models.store import find_graph
 from models.transcript import StageSeconds, Transcript, Word
@@ -92,11 +98,14 @@ class Recogniser:
 
         Raises:
             PackageError: the package, or its decoding graph, is missing or broken.
+            NoTranscriptionError: the package is a network that gives no text.
             DecoderUnavailableError: "graph" was asked for and the model has no decoding graph.
             LibraryMissingError, LibraryMismatchError: the op library cannot be used.
         """
         package = ModelPackage.load(package_dir)
         manifest = package.manifest
+        if manifest.family == "network":
+            raise NoTranscriptionError(f"model {manifest.name} is a network without decoder: it cannot transcribe")
         decoders: dict[str, Decoder] = {GREEDY: GreedyDecoder(manifest.units)}
         if manifest.graph is not None and decoder != GREEDY:
             decoders[GRAPH] = _graph_decoder(package)

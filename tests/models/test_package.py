@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from models.errors import ManifestError, PackageError, PackageMissingError
+from models.errors import ManifestError, NoTranscriptionError, PackageError, PackageMissingError
 from models.package import GRAPH_FILE, MANIFEST_FILE, ModelPackage, parse_manifest
+from models.recogniser import Recogniser
 from ops.errors import DeepThinError
 from tests.support import tiny_manifest
 
@@ -58,7 +59,10 @@ def _drop(field: str) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
-        (_drop("units"), "units: Field required"),
+        (_drop("units"), "needs front_end and at least two units"),
+        (_set(front_end=None), "needs front_end and at least two units"),
+        (_set(family="network", graph="english"), "has no decoding graph"),
+        (_set(methods={"w": "NO NAME"}), "methods.w"),
         (_set(units=["AA", "<blank>"]), "first unit must be '<blank>'"),
         (_set(units=["<blank>", "AA", "AA"]), "same unit"),
         (_set(unknown=1), "unknown: Extra inputs are not permitted"),
@@ -105,3 +109,11 @@ def test_errors_are_deepthin_errors_and_builtins() -> None:
     assert issubclass(PackageMissingError, FileNotFoundError)
     assert issubclass(PackageError, ValueError)
     assert issubclass(PackageError, DeepThinError)
+
+
+def test_a_network_needs_no_front_end_and_gives_no_text(tmp_path: Path) -> None:
+    manifest = tiny_manifest("bare", family="network", front_end=None, units=[])
+    package = ModelPackage.save(tmp_path, manifest, b"")
+    assert ModelPackage.load(package.path).manifest == manifest
+    with pytest.raises(NoTranscriptionError, match="bare"):
+        Recogniser.load(package.path)
