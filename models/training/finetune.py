@@ -23,7 +23,7 @@ class FineTuned:
         layers: the compressed weights by name, as many bytes as they were given with.
         values: new values of other initialisers (biases, normalisations, weights left dense) by name, in the type and
             shape that they have in the graph; only those that changed.
-        loss: what `before` and `after` are: "kl", nats per output row, or "mse", by the variance of the parent's output.
+        loss: what `before` and `after` are: "kl", nats per output row, or "mse", by the variance of the targets.
         before: held-out loss of the weights that were given.
         after: held-out loss of the weights returned, never more than `before`.
         epoch: after how many epochs the returned weights were taken; 0 when training never made them better.
