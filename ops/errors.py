@@ -9,6 +9,10 @@ class GeometryError(DeepThinError, ValueError):
     """A DeepThin geometry that cannot exist, such as a size below the smallest reachable one."""
 
 
+class FormatError(DeepThinError, ValueError):
+    """Stored arrays that stand for no matrix."""
+
+
 class LibraryMissingError(DeepThinError, ImportError):
     """The compiled op library is not where it should be."""
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ops.layout import reconstruct
+from ops.weights import codebook_csr_weight, codebook_weight, csr_weight, hashed_weight, shuffled_weight
 
 Array = NDArray[np.float64]
 
@@ -29,6 +30,14 @@ def activate(y: Array, activation: str) -> Array:
     raise ValueError(f"unknown activation {activation!r}: one of {ACTIVATIONS}")
 
 
+def matmul(x: NDArray[Any], W: NDArray[Any], bias: NDArray[Any] | None = None, activation: str = "") -> Array:
+    """``activation(x · W + bias)``, ``[..., R]``, of x ``[..., Q]``, W ``[Q, R]`` and bias ``[R]``."""
+    y = np.asarray(x, np.float64) @ np.asarray(W, np.float64)
+    if bias is not None:
+        y = y + bias
+    return activate(y, activation)
+
+
 def deepthin_matmul(
     x: NDArray[Any],
     Xf: NDArray[Any],
@@ -36,6 +45,7 @@ def deepthin_matmul(
     R: int,
     bias: NDArray[Any] | None = None,
     activation: str = "",
+    shuffle: int = 0,
 ) -> Array:
     """``activation(x · W + bias)`` with the dense ``W`` that the factors stand for.
 
@@ -46,15 +56,69 @@ def deepthin_matmul(
         R: Number of outputs.
         bias: ``[R]``, or None.
         activation: One of `ACTIVATIONS`.
+        shuffle: Seed of the permutation in whose order the factors' product is read; 0 for none.
 
     Returns:
         ``[..., R]`` in double precision.
     """
-    W = reconstruct(np.asarray(Xf, np.float64), np.asarray(Wf, np.float64), x.shape[-1], R)
-    y = np.asarray(x, np.float64) @ W
-    if bias is not None:
-        y = y + bias
-    return activate(y, activation)
+    Xf, Wf = np.asarray(Xf, np.float64), np.asarray(Wf, np.float64)
+    W = shuffled_weight(Xf, Wf, x.shape[-1], R, shuffle) if shuffle else reconstruct(Xf, Wf, x.shape[-1], R)
+    return matmul(x, W, bias, activation)
+
+
+def csr_matmul(
+    x: NDArray[Any],
+    values: NDArray[Any],
+    inputs: NDArray[Any],
+    starts: NDArray[Any],
+    bias: NDArray[Any] | None = None,
+    activation: str = "",
+) -> Array:
+    """`matmul` with `csr_weight`."""
+    W = csr_weight(x.shape[-1], np.asarray(values, np.float64), inputs, starts)
+    return matmul(x, W, bias, activation)
+
+
+def codebook_matmul(
+    x: NDArray[Any],
+    codebook: NDArray[Any],
+    indices: NDArray[np.uint8],
+    R: int,
+    bits: int,
+    bias: NDArray[Any] | None = None,
+    activation: str = "",
+) -> Array:
+    """`matmul` with `codebook_weight`."""
+    W = codebook_weight(x.shape[-1], R, np.asarray(codebook, np.float64), indices, bits)
+    return matmul(x, W, bias, activation)
+
+
+def codebook_csr_matmul(
+    x: NDArray[Any],
+    codebook: NDArray[Any],
+    symbols: NDArray[np.uint8],
+    gaps: NDArray[np.uint8],
+    starts: NDArray[Any],
+    value_bits: int,
+    gap_bits: int,
+    bias: NDArray[Any] | None = None,
+    activation: str = "",
+) -> Array:
+    """`matmul` with `codebook_csr_weight`."""
+    W = codebook_csr_weight(x.shape[-1], np.asarray(codebook, np.float64), symbols, gaps, starts, value_bits, gap_bits)
+    return matmul(x, W, bias, activation)
+
+
+def hashed_matmul(
+    x: NDArray[Any],
+    values: NDArray[Any],
+    R: int,
+    seed: int,
+    bias: NDArray[Any] | None = None,
+    activation: str = "",
+) -> Array:
+    """`matmul` with `hashed_weight`."""
+    return matmul(x, hashed_weight(x.shape[-1], R, np.asarray(values, np.float64), seed), bias, activation)
 
 
 def deepthin_gru(
