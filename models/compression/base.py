@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -186,6 +186,50 @@ class Method(Protocol):
 
         Raises:
             StreamError: the stream is truncated, corrupted or made for something else.
+        """
+        ...
+
+
+@runtime_checkable
+class ConvMethod(Protocol):
+    """What a `Method` has besides, where a compressed convolution is convolutions again.
+
+    The weight is the matrix [Q, R] of the kernel [N, C, ...]: ``kernel.reshape(N, -1).T``.
+    """
+
+    def plan_conv(self, shape: Sequence[int], relative_size: float) -> Plan:
+        """The plan for a kernel of `shape` [N, C, ...].
+
+        Raises:
+            SizeError: no plan is that small; the message names the reachable range.
+            CompressionError: the method takes no kernel of that shape.
+        """
+        ...
+
+    def export_conv(
+        self,
+        compressed: Compressed,
+        builder: GraphBuilder,
+        name: str,
+        x: str,
+        bias: str | None,
+        attributes: Mapping[str, Any],
+    ) -> str:
+        """Add the convolution of `x` [batch, C, ...] to a graph; arguments as of `Method.export`.
+
+        Args:
+            compressed: the weight.
+            builder: the graph.
+            name: the weight's name.
+            x: name of the input.
+            bias: name of the bias [N], if there is one.
+            attributes: of the Conv node that is replaced; `kernel_shape` is among them.
+
+        Returns:
+            The name of the output [batch, N, ...].
+
+        Raises:
+            CompressionError: the method takes no convolution with these attributes.
         """
         ...
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ops.layout import Geometry, inverse_relayout
+from models.compression.base import Array, Calibration, Compressed, GraphBuilder, Matrix, Plan, SizeError, finish
+from models.compression.deepthin_als import refine
+from models.compression.stored import budget, checked, op_inputs, shape_attributes
+from ops.errors import GeometryError
+from ops.layout import Geometry, inverse_relayout, reconstruct, smallest_size, solve
+
+# Lanes of the AVX2 kernels; those of other instruction sets pad the packed factors a little more or less.
+_LANES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +43,155 @@ def factorise(weight: npt.NDArray[Any], geometry: Geometry) -> DeepThinFactors:
     """
     auxiliary = inverse_relayout(np.asarray(weight, dtype=np.float64), geometry.n)
     auxiliary = np.pad(auxiliary, ((0, geometry.m - auxiliary.shape[0]), (0, 0)))
-    # The smaller Gram matrix has the same leading vectors and is far cheaper than the SVD of a long thin matrix.
-    r = geometry.r
-    if geometry.n <= geometry.m:
-        values, vectors = np.linalg.eigh(auxiliary.T @ auxiliary)
-        Wf = vectors[:, ::-1][:, :r].T
-        Xf = auxiliary @ Wf.T
-    else:
-        values, vectors = np.linalg.eigh(auxiliary @ auxiliary.T)
-        Xf = vectors[:, ::-1][:, :r]
-        Wf = Xf.T @ auxiliary
-    kept = float(np.clip(values[::-1][:r], 0.0, None).sum())
+    Xf, Wf, kept = truncated_svd(auxiliary, geometry.r)
     total = float(np.square(auxiliary).sum())
-    scale = np.sqrt(np.linalg.norm(Xf, axis=0) / np.maximum(np.linalg.norm(Wf, axis=1), 1e-30))
-    # Both factors get the root of the singular value per entry, so that one learning rate suits them.
-    balance = scale * np.power(geometry.n / geometry.m, 0.25)
-    balance = np.where(balance > 0, balance, 1.0)
     error = np.sqrt(max(total - kept, 0.0) / total) if total > 0 else 0.0
-    return DeepThinFactors(geometry, Xf / balance, Wf * balance[:, None], float(error))
+    return DeepThinFactors(geometry, *balanced(Xf, Wf), float(error))
+
+
+def truncated_svd(
+    matrix: npt.NDArray[np.float64], rank: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], float]:
+    """The best factors [m, rank] and [rank, n] of a matrix [m, n], and the sum of squares that they keep."""
+    # The smaller Gram matrix has the same leading vectors and is far cheaper than the SVD of a long thin matrix.
+    if matrix.shape[1] <= matrix.shape[0]:
+        values, vectors = np.linalg.eigh(matrix.T @ matrix)
+        right = vectors[:, ::-1][:, :rank].T
+        left = matrix @ right.T
+    else:
+        values, vectors = np.linalg.eigh(matrix @ matrix.T)
+        left = vectors[:, ::-1][:, :rank]
+        right = left.T @ matrix
+    return left, right, float(np.clip(values[::-1][:rank], 0.0, None).sum())
+
+
+def balanced(
+    Xf: npt.NDArray[np.float64], Wf: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The same product, with entries of both factors about as large, so that one learning rate suits them."""
+    scale = np.sqrt(np.linalg.norm(Xf, axis=0) / np.maximum(np.linalg.norm(Wf, axis=1), 1e-30))
+    balance = scale * np.power(Wf.shape[1] / Xf.shape[0], 0.25)
+    balance = np.where(balance > 0, balance, 1.0)
+    return Xf / balance, Wf * balance[:, None]
+
+
+def plan_geometry(name: str, Q: int, R: int, relative_size: float, rank: int) -> Plan:
+    """The plan of the DeepThin geometry nearest to a wish; wishes above the dense size count as the dense size.
+
+    Raises:
+        SizeError: no geometry of rank `rank` is that small.
+    """
+    reachable = reachable_sizes(Q, R, rank)
+    budget(f"{name} at rank {rank}", Q, R, relative_size, reachable)
+    geometry = solve(Q, R, min(relative_size, reachable[1]), rank)
+    return Plan(name, Q, R, 4 * geometry.values, {"m": geometry.m, "n": geometry.n, "r": geometry.r})
+
+
+def reachable_sizes(Q: int, R: int, rank: int = 1) -> tuple[float, float]:
+    """The smallest and the largest relative size; a tiny weight has no DeepThin form that is smaller than itself."""
+    try:
+        smallest = smallest_size(Q, R, rank)
+        return smallest, solve(Q, R, max(1.0, smallest), rank).relative_size
+    except GeometryError as error:
+        raise SizeError(str(error)) from error
+
+
+def geometry_of(plan: Plan) -> Geometry:
+    """The geometry of a plan that `plan_geometry` made."""
+    m, n, r = (int(plan.geometry[key]) for key in "mnr")
+    return Geometry(plan.Q, plan.R, m, n, r)
+
+
+def stored_factors(Xf: npt.NDArray[np.float64], Wf: npt.NDArray[np.float64]) -> dict[str, Array]:
+    """The factors as they are stored."""
+    Xf, Wf = balanced(Xf, Wf)
+    return {"Xf": np.ascontiguousarray(Xf, np.float32), "Wf": np.ascontiguousarray(Wf, np.float32)}
+
+
+def check_factors(arrays: Mapping[str, Array], geometry: Geometry) -> dict[str, Array]:
+    """The arrays of a stream, if they are factors of this geometry; a `StreamError` otherwise."""
+    shapes = {"Xf": (geometry.m, geometry.r), "Wf": (geometry.r, geometry.n)}
+    return checked(arrays, {name: (np.float32, shape) for name, shape in shapes.items()})
+
+
+class DeepThin:
+    """The weight as the re-layout of a thin product ``Xf · Wf``."""
+
+    name = "deepthin"
+    summary = "re-layout of a low-rank product; the smallest and fastest at a hundredth of the size and below"
+    source = "Sotoudeh and Baghsorkhi, arXiv 1802.06944"
+
+    def sizes(self, Q: int, R: int) -> tuple[float, float]:
+        """Smallest and largest relative size at rank 1."""
+        return reachable_sizes(Q, R)
+
+    def plan(self, Q: int, R: int, relative_size: float, *, rank: int = 1) -> Plan:
+        """The geometry whose size is nearest to the wish without exceeding it, n coprime to Q.
+
+        Raises:
+            SizeError: no plan is that small at this rank; the message names the reachable range.
+        """
+        return plan_geometry(self.name, Q, R, relative_size, rank)
+
+    def compress(self, weight: Matrix, plan: Plan, calibration: Calibration | None = None) -> Compressed:
+        """Truncated SVD of the inverse re-layout of `weight` [Q, R]; with calibration, alternating least squares on."""
+        geometry = geometry_of(plan)
+        start = factorise(weight, geometry)
+        plain = finish(self, weight, plan, stored_factors(start.Xf, start.Wf), calibration)
+        if calibration is None:
+            return plain
+        Xf, Wf, _ = refine(weight, calibration.damped(), geometry, start.Xf, start.Wf)
+        aware = finish(self, weight, plan, stored_factors(Xf, Wf), calibration)
+        return min(aware, plain, key=lambda result: result.output_error or 0.0)
+
+    def decompress(self, compressed: Compressed) -> Matrix:
+        """The re-layout of the product."""
+        plan = compressed.plan
+        return reconstruct(compressed.arrays["Xf"], compressed.arrays["Wf"], plan.Q, plan.R)
+
+    def export(self, compressed: Compressed, builder: GraphBuilder, name: str, x: str, bias: str | None) -> str:
+        """Add a DeepThinMatMul."""
+        inputs = [x, *(builder.constant(f"{name}.{key}", compressed.arrays[key]) for key in ("Xf", "Wf"))]
+        shape = shape_attributes(compressed.plan.Q, compressed.plan.R)
+        return builder.node("DeepThinMatMul", op_inputs(inputs, bias), **shape)
+
+    def resident_bytes(self, compressed: Compressed) -> int:
+        """The factors, which ONNX Runtime keeps, and the operator's own packed copy and tables."""
+        return compressed.plan.disk_bytes + packed_bytes(geometry_of(compressed.plan))
+
+    def encode(self, compressed: Compressed) -> bytes:
+        """The factors, coded without loss."""
+        from models.compression.coding import encode_arrays
+
+        return encode_arrays(compressed.arrays)
+
+    def decode(self, stream: bytes, plan: Plan) -> Mapping[str, Array]:
+        """The factors of a stream that `encode` made for `plan`.
+
+        Raises:
+            StreamError: the stream is truncated, corrupted or made for something else.
+        """
+        from models.compression.coding import decode_arrays
+
+        return check_factors(decode_arrays(stream), geometry_of(plan))
+
+
+def packed_bytes(geometry: Geometry) -> int:
+    """Bytes that DeepThinMatMul packs for itself: the copy of `Xf` in reading order, `Wf`, and where outputs are found.
+
+    `ops/csrc/plan.cpp` is what this follows: phases side by side in lanes, each lane as long as its longest.
+    """
+    Q, R, n, r = geometry.Q, geometry.R, geometry.n, geometry.r
+    period = n // int(np.gcd(n, Q))
+    width = -(-n // _LANES) * _LANES
+    if width > 2 * min(R, period):
+        return 0  # computed from the factors as they are
+    first = np.full(width, -1, np.int64)
+    columns = np.arange(min(R, period))
+    first[n - 1 - columns * Q % n] = columns
+    outputs = np.where(first >= 0, -(-(R - first) // period), 0)
+    counts = np.where(first >= 0, -(-(Q + n - 1 - np.arange(width)) // n), 0)
+    groups = outputs.reshape(-1, _LANES).max(axis=1), counts.reshape(-1, _LANES).max(axis=1)
+    packed = int((groups[0] * groups[1]).sum()) * r * _LANES
+    tables = 4 * n + 4 * R + 12 * (width // _LANES + 1)
+    return 4 * (packed + r * width) + tables
