@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.compression.base import Array, Calibration, Compressed, GraphBuilder, Matrix, Plan, SizeError, finish
+from models.compression.coding import decode_arrays, encode_arrays
 from models.compression.deepthin_als import refine
 from models.compression.stored import budget, checked, op_inputs, shape_attributes
 from ops.errors import GeometryError
@@ -161,8 +162,6 @@ class DeepThin:
 
     def encode(self, compressed: Compressed) -> bytes:
         """The factors, coded without loss."""
-        from models.compression.coding import encode_arrays
-
         return encode_arrays(compressed.arrays)
 
     def decode(self, stream: bytes, plan: Plan) -> Mapping[str, Array]:
@@ -171,8 +170,6 @@ class DeepThin:
         Raises:
             StreamError: the stream is truncated, corrupted or made for something else.
         """
-        from models.compression.coding import decode_arrays
-
         return check_factors(decode_arrays(stream), geometry_of(plan))
 
 

@@ -18,6 +18,7 @@ from models.compression.base import (
     Plan,
     finish,
 )
+from models.compression.coding import decode_arrays, encode_arrays
 from models.compression.stored import add_bias, budget, checked
 
 Real = npt.NDArray[np.float64]
@@ -140,8 +141,6 @@ class LowRank:
 
     def encode(self, compressed: Compressed) -> bytes:
         """The factors, coded without loss."""
-        from models.compression.coding import encode_arrays
-
         return encode_arrays(compressed.arrays)
 
     def decode(self, stream: bytes, plan: Plan) -> Mapping[str, Array]:
@@ -150,7 +149,5 @@ class LowRank:
         Raises:
             StreamError: the stream is truncated, corrupted or made for something else.
         """
-        from models.compression.coding import decode_arrays
-
         K = int(plan.geometry["K"])
         return checked(decode_arrays(stream), {"A": (np.float32, (plan.Q, K)), "B": (np.float32, (K, plan.R))})

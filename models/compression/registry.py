@@ -7,9 +7,11 @@ from types import MappingProxyType
 from typing import Final
 
 from models.compression.base import CompressionError, Method
+from models.compression.deepthin import DeepThin
 from models.compression.dense import Dense
+from models.compression.low_rank import LowRank
 
-_ALL: Final[tuple[Method, ...]] = (Dense(),)
+_ALL: Final[tuple[Method, ...]] = (Dense(), DeepThin(), LowRank())
 
 METHODS: Final[Mapping[str, Method]] = MappingProxyType({method.name: method for method in _ALL})
 
