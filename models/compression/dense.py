@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from models.compression.base import Array, Calibration, Compressed, GraphBuilder, Matrix, Plan, finish
+from models.compression.coding import decode_arrays, encode_arrays
 from models.compression.stored import add_bias, budget, checked
 
 
@@ -49,8 +50,6 @@ class Dense:
 
     def encode(self, compressed: Compressed) -> bytes:
         """The weight's bytes, coded without loss."""
-        from models.compression.coding import encode_arrays
-
         return encode_arrays(compressed.arrays)
 
     def decode(self, stream: bytes, plan: Plan) -> Mapping[str, Array]:
@@ -59,6 +58,4 @@ class Dense:
         Raises:
             StreamError: the stream is truncated, corrupted or made for something else.
         """
-        from models.compression.coding import decode_arrays
-
         return checked(decode_arrays(stream), {"weight": (np.float32, (plan.Q, plan.R))})

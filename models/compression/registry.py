@@ -9,9 +9,11 @@ from typing import Final
 from models.compression.base import CompressionError, Method
 from models.compression.deepthin import DeepThin
 from models.compression.dense import Dense
+from models.compression.int4 import Int4
+from models.compression.int8 import Int8
 from models.compression.low_rank import LowRank
 
-_ALL: Final[tuple[Method, ...]] = (Dense(), DeepThin(), LowRank())
+_ALL: Final[tuple[Method, ...]] = (Dense(), DeepThin(), LowRank(), Int8(), Int4())
 
 METHODS: Final[Mapping[str, Method]] = MappingProxyType({method.name: method for method in _ALL})
 
