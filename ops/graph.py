@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 IR_VERSION = 8
 OPSET = 17
 
-_ELEMENT_TYPES = {"float32": 1, "int64": 7, "float16": 10}
+_ELEMENT_TYPES = {"float32": 1, "uint8": 2, "uint16": 4, "int32": 6, "int64": 7, "float16": 10}
 
 
 def tensor(name: str, values: NDArray[Any]) -> bytes:
-    """A ``TensorProto``: an initialiser of type float32, float16 or int64."""
+    """A ``TensorProto``: an initialiser of type float32, float16, uint8, uint16, int32 or int64."""
     dims = b"".join(_number(1, size) for size in values.shape)
     raw = np.ascontiguousarray(values).tobytes()
     return dims + _number(2, _ELEMENT_TYPES[values.dtype.name]) + _bytes(8, name.encode()) + _bytes(9, raw)

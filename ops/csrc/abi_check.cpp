@@ -58,7 +58,11 @@ static_assert(sizeof(OrtCustomOp) >= sizeof(abi::CustomOp), "OrtCustomOp shrank"
 
 static_assert(ORT_FAIL == abi::kFail, "ORT_FAIL");
 static_assert(ORT_INVALID_ARGUMENT == abi::kInvalidArgument, "ORT_INVALID_ARGUMENT");
+static_assert(ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED == abi::kElementUndefined, "element type");
 static_assert(ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT == abi::kElementFloat, "element type");
+static_assert(ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8 == abi::kElementUint8, "element type");
+static_assert(ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT16 == abi::kElementUint16, "element type");
+static_assert(ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32 == abi::kElementInt32, "element type");
 static_assert(OrtMemTypeDefault == abi::kMemoryDefault, "memory type");
 static_assert(INPUT_OUTPUT_REQUIRED == abi::kRequired, "required");
 static_assert(INPUT_OUTPUT_OPTIONAL == abi::kOptional, "optional");

@@ -5,7 +5,7 @@
 
 namespace deepthin {
 
-// `Operator` has: name(), required_inputs, inputs, outputs, a constructor (const Ort&, const abi::KernelInfo*) and
+// `Operator` has: name(), required_inputs, inputs, outputs, input_type(index), a constructor (const Ort&, const abi::KernelInfo*) and
 // compute(abi::KernelContext*), which may throw.
 template <typename Operator>
 struct CustomOpOf : abi::CustomOp {
@@ -19,7 +19,7 @@ struct CustomOpOf : abi::CustomOp {
     version = abi::kApiVersion;
     GetName = [](const abi::CustomOp*) { return Operator::name(); };
     GetExecutionProviderType = [](const abi::CustomOp*) -> const char* { return nullptr; };
-    GetInputType = [](const abi::CustomOp*, size_t) { return abi::kElementFloat; };
+    GetInputType = [](const abi::CustomOp*, size_t index) { return Operator::input_type(index); };
     GetInputTypeCount = [](const abi::CustomOp*) { return Operator::inputs; };
     GetOutputType = [](const abi::CustomOp*, size_t) { return abi::kElementFloat; };
     GetOutputTypeCount = [](const abi::CustomOp*) { return Operator::outputs; };

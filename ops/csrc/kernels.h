@@ -69,9 +69,41 @@ struct GruGates {
   float* out;
 };
 
+namespace training {
+struct Steps;  // training/steps.h
+}
+
+// Whole numbers of `bits` bits each, from the least significant bit of each byte up. What lies behind `bytes` reads as 0.
+struct PackedView {
+  const uint8_t* data;
+  size_t bytes, bits;
+};
+
+// Entry k of a hashed matrix is values[index] or its negative: see ops/hashing.py.
+struct HashedView {
+  const float* values;
+  uint32_t K, key;
+};
+
+// Entry k of a shuffled DeepThin matrix is value p(k) of Xf · Wf: see ops/hashing.py.
+struct ShuffledView {
+  const float *Xf, *Wf;
+  uint32_t n, r;
+  uint32_t last;        // the number of the matrix's last entry
+  uint32_t half, key;   // bits of each side of the network, and the seed's part of the keys
+  uint32_t reciprocal;  // floor((2^32 - 1) / n)
+};
+
+// Parts of a matrix that are made at a time: so many outputs, each of so many inputs.
+constexpr size_t kTileOutputs = 6;
+constexpr size_t kTileInputs = 512;
+// Not a multiple of a page, so that the rows of a tile do not fall into the same cache sets.
+constexpr size_t kTileStride = kTileInputs + 16;
+
 struct Kernels {
   const char* name;
   size_t lanes;
+  const training::Steps* training;
 
   // One row. `x` is zero-padded by n - 1 in front; offsets [first, last) in steps of kBlock * lanes.
   void (*correlate_row)(const PlanView&, size_t rank, const float* x, float* offsets, size_t first, size_t last);
@@ -80,13 +112,14 @@ struct Kernels {
   void (*finish_row)(const PlanView&, const float* packed_y, const Epilogue&, float* y);
 
   // `lanes` rows at once, lane = row; `planes` such blocks are interleaved (1 or 2). Groups [first, last) of the band.
-  void (*load_lanes)(const PlanView&, const float* const* rows, float* x);
+  // `count` values of each row, value q of all at x + q * step.
+  void (*load_lanes)(size_t count, const float* const* rows, float* x, size_t step);
   void (*correlate_lanes)(const PlanView&, size_t rank, const float* x, float* offsets, size_t planes, size_t plane,
                           size_t first, size_t last);
   void (*band_lanes)(const PlanView&, size_t rank, const float* offsets, size_t planes, float* y, size_t first,
                      size_t last);
-  void (*store_lanes)(const PlanView&, const float* y, size_t planes, size_t plane, const Epilogue&,
-                      float* const* rows, size_t count);
+  // The other way, for `count` rows.
+  void (*store_lanes)(size_t outputs, const float* y, size_t step, const Epilogue&, float* const* rows, size_t count);
 
   // Any geometry, one row, outputs [first, last): short dot products straight from the definition.
   void (*direct)(const PlanView&, const float* x, const Epilogue&, float* y, size_t first, size_t last);
@@ -95,6 +128,27 @@ struct Kernels {
   void (*gru_step)(const GruGates&);
   void (*gru_reset)(const GruGates&);   // out = sigmoid(gr + ur) * state
   void (*gru_finish)(const GruGates&);  // uh was computed from the reset state
+
+  // Parts of matrices that are looked up or computed, `count` values from entry `first` on. All fill whole vectors: the
+  // output has room for round_up(count, lanes).
+  void (*look_up)(const PackedView&, size_t first, size_t count, const float* table, float* out);  // table[256]
+  void (*unpack)(const PackedView&, size_t first, size_t count, uint32_t* out);
+  void (*hash)(const HashedView&, size_t first, size_t count, float* out);
+  void (*shuffle)(const ShuffledView&, size_t first, size_t count, float* out);  // count at most kTileInputs
+
+  // sums[i] += the `count` weights by the values of row i from `offset` on.
+  void (*dot_rows)(const float* weights, size_t count, const float* const* x, size_t offset, size_t rows, float* sums);
+  // The same for up to kTileOutputs outputs, whose weights lie kTileStride apart, and the rows of `planes` vectors.
+  void (*tile_lanes)(const float* weights, size_t outputs, size_t count, const float* x, size_t planes,
+                     bool accumulate, float* y);
+  // The same for one output and weights of some inputs only.
+  void (*dot_entries)(const float* values, const uint32_t* inputs, size_t count, const float* const* x, size_t rows,
+                      float* sums);
+  void (*entries_lanes)(const float* values, const uint32_t* inputs, size_t count, const float* x, size_t planes,
+                        float* y);
+
+  // Adds the bias to `count` finished sums and applies the activation.
+  void (*finish)(float* y, size_t count, const Epilogue&);
 };
 
 // Null where this build does not hold the instruction set; whether the processor has it is asked in dispatch.cpp.

@@ -3,6 +3,7 @@
 // compiled for a wide instruction set could be the one that the linker keeps for every unit.
 
 #include "vector.inl"
+#include "training/steps.inl"
 
 // acc[v] += sum over i < A of w[i * step] * x[v + i], in vectors of x: every load of x serves up to A taps, so that the
 // multiply-adds and not the loads are what takes time.
@@ -121,22 +122,18 @@ void finish_row(const PlanView& p, const float* packed_y, const Epilogue& epilog
   }
 }
 
-void load_lanes(const PlanView& p, const float* const* rows, float* x) {
-  const Vec zero = splat(0.0f);
-  for (size_t i = 0; i < kBlock; ++i) store(x + i * W, zero);
-  x += kBlock * W;
+void load_lanes(size_t count, const float* const* rows, float* x, size_t step) {
   size_t q = 0;
-  for (; q + W <= p.Q; q += W) {
+  for (; q + W <= count; q += W) {
     Vec block[W];
     DEEPTHIN_UNROLL
     for (size_t i = 0; i < W; ++i) block[i] = load(rows[i] + q);
     transpose(block);
     DEEPTHIN_UNROLL
-    for (size_t i = 0; i < W; ++i) store(x + (q + i) * W, block[i]);
+    for (size_t i = 0; i < W; ++i) store(x + (q + i) * step, block[i]);
   }
-  for (; q < p.Q; ++q)
-    for (size_t i = 0; i < W; ++i) x[q * W + i] = rows[i][q];
-  for (size_t i = 0; i < kBlock; ++i) store(x + (p.Q + i) * W, zero);
+  for (; q < count; ++q)
+    for (size_t i = 0; i < W; ++i) x[q * step + i] = rows[i][q];
 }
 
 void correlate_lanes(const PlanView& p, size_t rank, const float* x, float* offsets, size_t planes, size_t plane,
@@ -165,11 +162,11 @@ void correlate_lanes(const PlanView& p, size_t rank, const float* x, float* offs
   }
 }
 
-// S outputs of one phase, L planes: y[s][l] += sum over k of factor[k][s] * offsets[k][l]; the packed factors of
-// neighbouring outputs lie W apart.
+// S outputs, L planes: y[s][l] += sum over k of factor[k][s] * value[k][l]; the factors of neighbouring outputs lie
+// `factor_step` apart.
 template <int S, int L>
-DEEPTHIN_INLINE void band_lanes_chunk(const float* factors, size_t row_stride, const float* offsets, size_t count,
-                                      bool accumulate, float* y, size_t y_step) {
+DEEPTHIN_INLINE void sum_lanes(const float* factors, size_t row_stride, size_t factor_step, const float* values,
+                               size_t count, bool accumulate, float* y, size_t y_step) {
   Vec acc[S][L] = {};
   if (accumulate) {
     DEEPTHIN_UNROLL
@@ -177,13 +174,13 @@ DEEPTHIN_INLINE void band_lanes_chunk(const float* factors, size_t row_stride, c
       DEEPTHIN_UNROLL
       for (int l = 0; l < L; ++l) acc[s][l] = load(y + s * y_step + l * W);
   }
-  for (size_t k = 0; k < count; ++k, offsets += L * W, factors += row_stride) {
+  for (size_t k = 0; k < count; ++k, values += L * W, factors += row_stride) {
     Vec value[L];
     DEEPTHIN_UNROLL
-    for (int l = 0; l < L; ++l) value[l] = load(offsets + l * W);
+    for (int l = 0; l < L; ++l) value[l] = load(values + l * W);
     DEEPTHIN_UNROLL
     for (int s = 0; s < S; ++s) {
-      const Vec factor = splat(factors[s * W]);
+      const Vec factor = splat(factors[s * factor_step]);
       DEEPTHIN_UNROLL
       for (int l = 0; l < L; ++l) acc[s][l] += factor * value[l];
     }
@@ -221,9 +218,9 @@ DEEPTHIN_INLINE void band_lanes_of(const PlanView& p, size_t rank, const float* 
           const float* c = offsets + phase * stride * L * W;
           float* target = y + c0 * L * W + from * y_step;
           switch (outputs * (part + 1) / parts - from) {
-#define DEEPTHIN_CASE(S)                                                                         \
-  case S:                                                                                        \
-    band_lanes_chunk<S, L>(factors, size * W, c, count, rank != 0, target, y_step); \
+#define DEEPTHIN_CASE(S)                                                         \
+  case S:                                                                        \
+    sum_lanes<S, L>(factors, size * W, W, c, count, rank != 0, target, y_step); \
     break;
             DEEPTHIN_CASE(1)
             DEEPTHIN_CASE(2)
@@ -250,14 +247,13 @@ void band_lanes(const PlanView& p, size_t rank, const float* offsets, size_t pla
     band_lanes_of<1>(p, rank, offsets, y, first, last);
 }
 
-void store_lanes(const PlanView& p, const float* y, size_t planes, size_t plane, const Epilogue& epilogue,
-                 float* const* rows, size_t count) {
-  y += plane * W;
-  for (size_t c = 0; c < p.R; c += W) {
-    const size_t width = least(W, p.R - c);
+void store_lanes(size_t outputs, const float* y, size_t step, const Epilogue& epilogue, float* const* rows,
+                 size_t count) {
+  for (size_t c = 0; c < outputs; c += W) {
+    const size_t width = least(W, outputs - c);
     Vec block[W];
     DEEPTHIN_UNROLL
-    for (size_t i = 0; i < W; ++i) block[i] = load(y + least(c + i, p.R - 1) * planes * W);
+    for (size_t i = 0; i < W; ++i) block[i] = load(y + least(c + i, outputs - 1) * step);
     transpose(block);
     const Vec bias = !epilogue.bias    ? splat(0.0f)
                      : width == W ? load(epilogue.bias + c)
@@ -271,6 +267,16 @@ void store_lanes(const PlanView& p, const float* y, size_t planes, size_t plane,
       else
         store_part(rows[i] + c, v, width);
     }
+  }
+}
+
+void finish(float* y, size_t count, const Epilogue& epilogue) {
+  if (!epilogue.bias && epilogue.activation == Activation::kNone) return;
+  for (size_t c = 0; c < count; c += W) {
+    const size_t width = least(W, count - c);
+    Vec v = load_part(y + c, width);
+    if (epilogue.bias) v += load_part(epilogue.bias + c, width);
+    store_part(y + c, activate(v, epilogue.activation), width);
   }
 }
 
@@ -302,10 +308,7 @@ void direct(const PlanView& p, const float* x, const Epilogue& epilogue, float* 
     }
     y[c] = sum;
   }
-  for (size_t c = first; c < last && epilogue.activation != Activation::kNone; c += W) {
-    const size_t width = least(W, last - c);
-    store_part(y + c, activate(load_part(y + c, width), epilogue.activation), width);
-  }
+  finish(y + first, last - first, {nullptr, epilogue.activation});
 }
 
 template <typename Step>
@@ -339,8 +342,12 @@ void gru_finish(const GruGates& g) {
   });
 }
 
+#include "kernels_tiled.inl"
+
 #define DEEPTHIN_KERNEL_TABLE(name)                                                                                \
   {                                                                                                                \
-    name, LANES, correlate_row, band_row, finish_row, load_lanes, correlate_lanes, band_lanes, store_lanes, direct, \
-        gru_step, gru_reset, gru_finish                                                                            \
+    name, LANES, &training::kSteps, correlate_row, band_row, finish_row, load_lanes, correlate_lanes, band_lanes,   \
+        store_lanes, direct,                                                                                       \
+        gru_step, gru_reset, gru_finish, look_up, unpack, hash, shuffle, dot_rows, tile_lanes, dot_entries,         \
+        entries_lanes, finish                                                                                      \
   }

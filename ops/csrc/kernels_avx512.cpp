@@ -1,4 +1,5 @@
 #include "kernels.h"
+#include "training/steps.h"
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
@@ -9,8 +10,33 @@ namespace deepthin {
 namespace {
 
 typedef __m512 Vec;
+typedef uint32_t BitsVec __attribute__((vector_size(64)));
 
 inline Vec splat(float x) { return _mm512_set1_ps(x); }
+
+inline Vec gather(const float* table, BitsVec index) { return _mm512_i32gather_ps((__m512i)index, table, 4); }
+
+inline BitsVec quads(const uint32_t (&word)[LANES / 4]) {
+  const __m512i words = _mm512_castsi128_si512(_mm_setr_epi32(int(word[0]), int(word[1]), int(word[2]), int(word[3])));
+  const __m512i each = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+  return (BitsVec)_mm512_permutexvar_epi32(each, words);
+}
+
+inline BitsVec high_product(BitsVec a, uint32_t b) {
+  const __m512i factor = _mm512_set1_epi64(b);
+  const __m512i even = _mm512_mul_epu32((__m512i)a, factor);
+  const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64((__m512i)a, 32), factor);
+  return (BitsVec)_mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(even, 32), odd);
+}
+
+class SmallTable {
+ public:
+  explicit SmallTable(const float* table) : table_(_mm512_loadu_ps(table)) {}
+  Vec operator[](BitsVec index) const { return _mm512_permutexvar_ps((__m512i)index, table_); }
+
+ private:
+  Vec table_;
+};
 
 inline void transpose(Vec (&v)[LANES]) {
   Vec a[16], b[16];

@@ -1,4 +1,5 @@
 #include "kernels.h"
+#include "training/steps.h"
 
 #if defined(__aarch64__)
 #include <arm_neon.h>
@@ -9,8 +10,36 @@ namespace deepthin {
 namespace {
 
 typedef float32x4_t Vec;
+typedef uint32_t BitsVec __attribute__((vector_size(16)));
 
 inline Vec splat(float x) { return vdupq_n_f32(x); }
+
+inline Vec gather(const float* table, BitsVec index) {
+  return Vec{table[index[0]], table[index[1]], table[index[2]], table[index[3]]};
+}
+
+inline BitsVec quads(const uint32_t (&word)[LANES / 4]) { return (BitsVec)vdupq_n_u32(word[0]); }
+
+inline BitsVec high_product(BitsVec a, uint32_t b) {
+  const uint32x4_t v = (uint32x4_t)a;
+  const uint64x2_t low = vmull_n_u32(vget_low_u32(v), b), high = vmull_n_u32(vget_high_u32(v), b);
+  return (BitsVec)vcombine_u32(vshrn_n_u64(low, 32), vshrn_n_u64(high, 32));
+}
+
+class SmallTable {
+ public:
+  explicit SmallTable(const float* table) {
+    for (int i = 0; i < 4; ++i) table_.val[i] = vreinterpretq_u8_f32(vld1q_f32(table + 4 * i));
+  }
+  Vec operator[](BitsVec index) const {
+    // The four bytes of value i are bytes 4 * i .. 4 * i + 3 of the table.
+    const BitsVec bytes = index * 0x04040404u + 0x03020100u;
+    return vreinterpretq_f32_u8(vqtbl4q_u8(table_, (uint8x16_t)bytes));
+  }
+
+ private:
+  uint8x16x4_t table_;
+};
 
 inline void transpose(Vec (&v)[LANES]) {
   const float32x4x2_t a = vtrnq_f32(v[0], v[1]), b = vtrnq_f32(v[2], v[3]);

@@ -1,5 +1,6 @@
 // The instruction set that every processor of the architecture has. Four lanes: the compiler lowers them to what it may.
 #include "kernels.h"
+#include "training/steps.h"
 
 #define LANES 4
 
@@ -7,8 +8,29 @@ namespace deepthin {
 namespace {
 
 typedef float Vec __attribute__((vector_size(16)));
+typedef uint32_t BitsVec __attribute__((vector_size(16)));
 
 inline Vec splat(float x) { return Vec{x, x, x, x}; }
+
+inline Vec gather(const float* table, BitsVec index) {
+  return Vec{table[index[0]], table[index[1]], table[index[2]], table[index[3]]};
+}
+
+inline BitsVec quads(const uint32_t (&word)[LANES / 4]) { return BitsVec{word[0], word[0], word[0], word[0]}; }
+
+inline BitsVec high_product(BitsVec a, uint32_t b) {
+  for (int i = 0; i < LANES; ++i) a[i] = uint32_t((uint64_t{a[i]} * b) >> 32);
+  return a;
+}
+
+class SmallTable {
+ public:
+  explicit SmallTable(const float* table) : table_(table) {}
+  Vec operator[](BitsVec index) const { return gather(table_, index); }
+
+ private:
+  const float* table_;
+};
 
 inline void transpose(Vec (&v)[LANES]) {
   const Vec a = v[0], b = v[1], c = v[2], d = v[3];

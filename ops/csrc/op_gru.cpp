@@ -15,6 +15,7 @@ class Gru {
  public:
   static const char* name() { return "DeepThinGRU"; }
   static constexpr size_t required_inputs = 5, inputs = 7, outputs = 2;
+  static int input_type(size_t) { return abi::kElementFloat; }
 
   Gru(const Ort& ort, const abi::KernelInfo* info)
       : ort_(ort),

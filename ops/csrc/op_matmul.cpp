@@ -1,52 +1,56 @@
-#include <functional>
-#include <numeric>
+#include <optional>
 
-#include "custom_op.h"
 #include "factors.h"
+#include "matrix_op.h"
 #include "ops.h"
+#include "shuffled.h"
 
 namespace deepthin {
 namespace {
-
-Activation activation_named(const std::string& name) {
-  if (name.empty()) return Activation::kNone;
-  if (name == "relu") return Activation::kRelu;
-  if (name == "clipped_relu") return Activation::kClippedRelu;
-  if (name == "sigmoid") return Activation::kSigmoid;
-  if (name == "tanh") return Activation::kTanh;
-  throw std::invalid_argument("activation must be empty, relu, clipped_relu, sigmoid or tanh, not " + name);
-}
 
 class MatMul {
  public:
   static const char* name() { return "DeepThinMatMul"; }
   static constexpr size_t required_inputs = 3, inputs = 4, outputs = 1;
+  static int input_type(size_t) { return abi::kElementFloat; }
 
   MatMul(const Ort& ort, const abi::KernelInfo* info)
       : ort_(ort),
-        product_(read_product(ort, info, 1, "Xf", "Wf", positive(ort.integer(info, "Q"), "Q"),
-                              positive(ort.integer(info, "R"), "R"))),
-        activation_(activation_named(ort.text(info, "activation", ""))) {}
+        Q_(positive(ort.integer(info, "Q"), "Q")),
+        R_(positive(ort.integer(info, "R"), "R")),
+        kernels_(choose_kernels()),
+        activation_(activation_named(ort.text(info, "activation", ""))),
+        pool_(ScratchPool::shared()) {
+    if (const int64_t seed = ort.integer(info, "shuffle", 0))
+      shuffled_ = shuffled_view(read_factors(ort, info, 1, "Xf", "Wf"), Q_, R_, seed);
+    else
+      product_.emplace(read_product(ort, info, 1, "Xf", "Wf", Q_, R_));
+  }
 
   void compute(abi::KernelContext* context) const {
-    const size_t Q = product_.plan().Q(), R = product_.plan().R();
-    const Tensor x = ort_.input(context, 0), bias = ort_.input(context, 3);
-    if (x.shape.empty() || x.shape.back() != int64_t(Q))
-      throw std::invalid_argument("the last axis of X must have Q = " + std::to_string(Q) + " values");
-    if (bias && (bias.shape.size() != 1 || bias.shape[0] != int64_t(R)))
-      throw std::invalid_argument("the bias must have R = " + std::to_string(R) + " values");
-    std::vector<int64_t> shape = x.shape;
-    shape.back() = int64_t(R);
-    const size_t rows = size_t(std::accumulate(shape.begin(), shape.end() - 1, int64_t{1}, std::multiplies<>()));
-    float* y = ort_.output(context, 0, shape);
-    const PlanView view = product_.plan().view(ort_.input(context, 1).data, ort_.input(context, 2).data);
-    product_.multiply(view, {x.data, 1, Q, 0}, rows, {bias.data, activation_}, {y, 1, R, 0}, {ort_, context});
+    const MatrixCall call = read_call(ort_, context, Q_, R_, 3);
+    const Epilogue epilogue{call.bias, activation_};
+    const Parallel parallel{ort_, context};
+    const float *Xf = ort_.data<float>(context, 1), *Wf = ort_.data<float>(context, 2);
+    if (product_) {
+      const Rows<const float> x{call.x, 1, Q_, 0};
+      product_->multiply(product_->plan().view(Xf, Wf), x, call.rows, epilogue, {call.y, 1, R_, 0}, parallel);
+      return;
+    }
+    ShuffledView view = shuffled_;
+    view.Xf = Xf;
+    view.Wf = Wf;
+    multiply(ShuffledMatrix(kernels_, Q_, R_, view), *pool_, call.x, call.rows, epilogue, call.y, parallel);
   }
 
  private:
   const Ort ort_;
-  Product product_;
+  size_t Q_, R_;
+  const Kernels& kernels_;
   Activation activation_;
+  std::shared_ptr<ScratchPool> pool_;
+  std::optional<Product> product_;
+  ShuffledView shuffled_{};
 };
 
 }  // namespace

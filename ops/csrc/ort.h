@@ -12,11 +12,24 @@
 
 namespace deepthin {
 
-struct Tensor {
-  const float* data = nullptr;
+template <typename T>
+constexpr int kElement = abi::kElementUndefined;
+template <>
+inline constexpr int kElement<float> = abi::kElementFloat;
+template <>
+inline constexpr int kElement<uint8_t> = abi::kElementUint8;
+template <>
+inline constexpr int kElement<uint16_t> = abi::kElementUint16;
+template <>
+inline constexpr int kElement<int32_t> = abi::kElementInt32;
+
+template <typename T>
+struct TensorOf {
+  const T* data = nullptr;
   std::vector<int64_t> shape;
   explicit operator bool() const { return data != nullptr; }
 };
+using Tensor = TensorOf<float>;
 
 struct Ort {
   const abi::Api* api;
@@ -41,7 +54,18 @@ struct Ort {
     }
   }
 
-  Tensor tensor(const abi::Value* value) const {
+  int element_type(const abi::Value* value) const {
+    abi::TensorInfo* info = nullptr;
+    check(api->GetTensorTypeAndShape(value, &info));
+    int type = 0;
+    abi::Status* status = api->GetTensorElementType(info, &type);
+    api->ReleaseTensorTypeAndShapeInfo(info);
+    check(status);
+    return type;
+  }
+
+  template <typename T = float>
+  TensorOf<T> tensor(const abi::Value* value) const {
     if (!value) return {};
     abi::TensorInfo* info = nullptr;
     check(api->GetTensorTypeAndShape(value, &info));
@@ -49,18 +73,23 @@ struct Ort {
     int type = 0;
     abi::Status* status = api->GetTensorElementType(info, &type);
     if (!status) status = api->GetDimensionsCount(info, &rank);
-    Tensor tensor;
+    TensorOf<T> tensor;
     tensor.shape.resize(status ? 0 : rank);
     if (!status) status = api->GetDimensions(info, tensor.shape.data(), rank);
     api->ReleaseTensorTypeAndShapeInfo(info);
     check(status);
-    if (type != abi::kElementFloat) throw std::invalid_argument("every input must be a float32 tensor");
+    if (type != kElement<T>) throw std::invalid_argument("an input is a tensor of another type than it must be");
+    tensor.data = contents<T>(value);
+    return tensor;
+  }
+
+  template <typename T>
+  const T* contents(const abi::Value* value) const {
     void* data = nullptr;
     // The ABI has no read-only access; nothing is written through this pointer.
     check(api->GetTensorMutableData(const_cast<abi::Value*>(value), &data));
-    static const float empty = 0.0f;
-    tensor.data = data ? static_cast<const float*>(data) : &empty;
-    return tensor;
+    static const T empty{};
+    return data ? static_cast<const T*>(data) : &empty;
   }
 
   // Input `index` of a call, or an empty tensor where it is left out.
@@ -73,6 +102,15 @@ struct Ort {
     return tensor(value);
   }
 
+  // What the constant input `index`, of a type and shape that are known from `constant`, holds.
+  template <typename T>
+  const T* data(const abi::KernelContext* context, size_t index) const {
+    const abi::Value* value = nullptr;
+    check(api->KernelContext_GetInput(context, index, &value));
+    if (!value) throw std::runtime_error("a constant input has gone");
+    return contents<T>(value);
+  }
+
   float* output(abi::KernelContext* context, size_t index, const std::vector<int64_t>& shape) const {
     abi::Value* value = nullptr;
     check(api->KernelContext_GetOutput(context, index, shape.data(), shape.size(), &value));
@@ -82,12 +120,17 @@ struct Ort {
     return static_cast<float*>(data);
   }
 
-  Tensor constant(const abi::KernelInfo* info, size_t index, const char* name) const {
+  const abi::Value* constant_value(const abi::KernelInfo* info, size_t index, const char* name) const {
     int is_constant = 0;
     const abi::Value* value = nullptr;
     check(api->KernelInfoGetConstantInput_tensor(info, index, &is_constant, &value));
-    if (!is_constant) throw std::invalid_argument(std::string(name) + " must be a constant initializer");
-    return tensor(value);
+    if (!is_constant || !value) throw std::invalid_argument(std::string(name) + " must be a constant initializer");
+    return value;
+  }
+
+  template <typename T = float>
+  TensorOf<T> constant(const abi::KernelInfo* info, size_t index, const char* name) const {
+    return tensor<T>(constant_value(info, index, name));
   }
 
   int64_t integer(const abi::KernelInfo* info, const char* name) const {

@@ -12,7 +12,11 @@ constexpr const char* kApiVersionName = "1.18";
 
 constexpr int kFail = 1;
 constexpr int kInvalidArgument = 2;
+constexpr int kElementUndefined = 0;  // of an operator's input: any type
 constexpr int kElementFloat = 1;
+constexpr int kElementUint8 = 2;
+constexpr int kElementUint16 = 4;
+constexpr int kElementInt32 = 6;
 constexpr int kMemoryDefault = 0;
 constexpr int kRequired = 0;
 constexpr int kOptional = 1;

@@ -7,13 +7,17 @@
 
 namespace deepthin {
 
-Plan::Plan(const Kernels& kernels, size_t Q, size_t R, size_t m, size_t n, size_t r, const float* Xf, const float* Wf)
-    : kernels_(&kernels) {
-  if (!Q || !R || !m || !n || !r) throw std::invalid_argument("Q, R, m, n and r must all be at least 1");
+void check_fills(size_t Q, size_t R, size_t m, size_t n) {
   // None is above 2^31, so that neither product overflows.
   if (m * n < Q * R)
     throw std::invalid_argument("factors of " + std::to_string(m) + " x " + std::to_string(n) +
                                 " values cannot fill a " + std::to_string(Q) + " x " + std::to_string(R) + " matrix");
+}
+
+Plan::Plan(const Kernels& kernels, size_t Q, size_t R, size_t m, size_t n, size_t r, const float* Xf, const float* Wf)
+    : kernels_(&kernels) {
+  if (!Q || !R || !m || !n || !r) throw std::invalid_argument("Q, R, m, n and r must all be at least 1");
+  check_fills(Q, R, m, n);
   view_.Q = Q;
   view_.R = R;
   view_.n = n;

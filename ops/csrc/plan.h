@@ -9,6 +9,9 @@
 
 namespace deepthin {
 
+// Throws std::invalid_argument where an m x n matrix cannot fill a Q x R matrix.
+void check_fills(size_t Q, size_t R, size_t m, size_t n);
+
 class Plan {
  public:
   // Xf is m x r and Wf is r x n, row by row. Throws std::invalid_argument where they cannot fill a Q x R matrix.

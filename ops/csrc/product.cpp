@@ -2,32 +2,11 @@
 
 #include <algorithm>
 #include <cstring>
-#include <thread>
+
+#include "slices.h"
 
 namespace deepthin {
 namespace {
-
-// Multiply-adds below which waking another thread costs more than it saves: a few microseconds of one core.
-constexpr size_t kWorthSharing = size_t{1} << 19;
-
-constexpr size_t kMaxPlanes = 2;
-constexpr size_t kMaxLanes = 16;
-
-size_t processors() {
-  static const size_t count = std::max(1u, std::min(16u, std::thread::hardware_concurrency()));
-  return count;
-}
-
-// Runs body(first, last) over [0, total) in steps that are multiples of `step`: here, or in slices on the threads.
-template <typename Body>
-void sliced(const Parallel* parallel, size_t total, size_t step, const Body& body) {
-  const size_t steps = chunks_of(total, step);
-  const size_t slices = parallel ? std::min(processors(), steps) : 1;
-  if (slices <= 1) return body(size_t{0}, total);
-  (*parallel)(slices, [&](size_t i) {
-    body(std::min(total, steps * i / slices * step), std::min(total, steps * (i + 1) / slices * step));
-  });
-}
 
 // Hands out pieces of a working buffer.
 class Pieces {
@@ -134,6 +113,8 @@ void Product::lane_rows(const PlanView& view, Rows<const float> x, size_t first,
   float* input = pieces(lane_input_floats(view, lanes));
   float* offsets = pieces(lane_offsets_floats(view, lanes, planes));
   float* output = pieces(view.R * planes * lanes);
+  std::fill_n(input, kBlock * lanes, 0.0f);
+  std::fill_n(input + (kBlock + view.Q) * lanes, kBlock * lanes, 0.0f);
 
   for (size_t j = 0; j < view.r; ++j) {
     for (size_t plane = 0; plane < planes; ++plane) {
@@ -141,7 +122,7 @@ void Product::lane_rows(const PlanView& view, Rows<const float> x, size_t first,
       if (j == 0 || planes > 1) {
         const float* rows[kMaxLanes];
         for (size_t i = 0; i < lanes; ++i) rows[i] = x[first + std::min(plane * lanes + i, count - 1)];
-        kernels.load_lanes(view, rows, input);
+        kernels.load_lanes(view.Q, rows, input + kBlock * lanes, lanes);
       }
       sliced(parallel, view.offsets(), kBlock, [&](size_t from, size_t to) {
         kernels.correlate_lanes(view, j, input, offsets, planes, plane, from, to);
@@ -154,7 +135,7 @@ void Product::lane_rows(const PlanView& view, Rows<const float> x, size_t first,
     float* rows[kMaxLanes];
     const size_t valid = std::min(lanes, count - plane * lanes);
     for (size_t i = 0; i < valid; ++i) rows[i] = y[first + plane * lanes + i];
-    kernels.store_lanes(view, output, planes, plane, epilogue, rows, valid);
+    kernels.store_lanes(view.R, output + plane * lanes, planes * lanes, epilogue, rows, valid);
   }
 }
 

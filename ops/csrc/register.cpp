@@ -25,8 +25,8 @@ DEEPTHIN_EXPORT abi::Status* RegisterCustomOps(abi::SessionOptions* options, con
   if (!domain) {
     abi::CustomOpDomain* made = nullptr;
     if (abi::Status* status = api->CreateCustomOpDomain("deepthin", &made)) return status;
-    if (abi::Status* status = api->CustomOpDomain_Add(made, matmul_op())) return status;
-    if (abi::Status* status = api->CustomOpDomain_Add(made, gru_op())) return status;
+    for (const abi::CustomOp* op : {matmul_op(), gru_op(), csr_op(), codebook_op(), codebook_csr_op(), hashed_op()})
+      if (abi::Status* status = api->CustomOpDomain_Add(made, op)) return status;
     domain = made;
   }
   return api->AddCustomOpDomain(options, domain);

@@ -1,7 +1,6 @@
 // Vectors for kernels.inl: loading, storing and the activations. Included inside an unnamed namespace; see there.
 
 typedef float UnalignedVec __attribute__((vector_size(LANES * sizeof(float)), aligned(4), may_alias));
-typedef uint32_t BitsVec __attribute__((vector_size(LANES * sizeof(float))));
 
 constexpr size_t W = LANES;
 

@@ -1,5 +1,6 @@
 """One-node models of the operators, for the tests here."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,21 @@ def matmul_model(
     **attributes: Any,
 ) -> bytes:
     """A DeepThinMatMul whose input is ``[*shape, Q]``, or of any two axes."""
-    constants = {"Xf": Xf, "Wf": Wf} | ({} if bias is None else {"bias": bias})
-    node = graph.node("DeepThinMatMul", ["X", *constants], ["Y"], "deepthin", Q=Q, R=R, **attributes)
+    return matrix_model("DeepThinMatMul", Q, R, {"Xf": Xf, "Wf": Wf}, bias, shape, **attributes)
+
+
+def matrix_model(
+    op: str,
+    Q: int,
+    R: int,
+    stored: Mapping[str, NDArray[Any]],
+    bias: Float | None = None,
+    shape: tuple[int | str, ...] = (),
+    **attributes: Any,
+) -> bytes:
+    """An operator with the constant inputs ``stored``, in this order; its input as that of `matmul_model`."""
+    constants = dict(stored) | ({} if bias is None else {"bias": bias})
+    node = graph.node(op, ["X", *constants], ["Y"], "deepthin", Q=Q, R=R, **attributes)
     leading = shape or ("rows",)
     return graph.model(
         [node],

@@ -1,0 +1,219 @@
+// Kernels for matrices that are looked up, computed or sparse: included by kernels.inl; see there.
+
+typedef uint32_t UnalignedBits __attribute__((vector_size(LANES * sizeof(uint32_t)), aligned(4), may_alias));
+
+DEEPTHIN_INLINE BitsVec load_bits(const uint32_t* p) { return *reinterpret_cast<const UnalignedBits*>(p); }
+DEEPTHIN_INLINE void store_bits(uint32_t* p, BitsVec v) { *reinterpret_cast<UnalignedBits*>(p) = v; }
+
+// 0, step, 2 * step ... by lane, starting again after every `period` lanes.
+DEEPTHIN_INLINE BitsVec ramp(uint32_t step, uint32_t period) {
+  uint32_t lane[W];
+  for (uint32_t i = 0; i < W; ++i) lane[i] = i % period * step;
+  return load_bits(lane);
+}
+
+// At least 32 bits of the stream from bit `bit` on.
+template <bool kInside>
+DEEPTHIN_INLINE uint32_t word_at(const PackedView& p, size_t bit) {
+  const size_t byte = bit / 8;
+  uint64_t word = 0;
+  if (kInside || byte + 8 <= p.bytes)
+    __builtin_memcpy(&word, p.data + byte, 8);
+  else if (byte < p.bytes)
+    __builtin_memcpy(&word, p.data + byte, p.bytes - byte);
+  return uint32_t(word >> bit % 8);
+}
+
+// Four numbers of up to 8 bits always lie within one word.
+template <bool kInside>
+DEEPTHIN_INLINE BitsVec codes_at(const PackedView& p, size_t entry, BitsVec shift) {
+  uint32_t word[W / 4];
+  DEEPTHIN_UNROLL
+  for (size_t i = 0; i < W / 4; ++i) word[i] = word_at<kInside>(p, (entry + 4 * i) * p.bits);
+  return (quads(word) >> shift) & ((1u << p.bits) - 1);
+}
+
+template <typename Take>
+DEEPTHIN_INLINE void for_each_code(const PackedView& p, size_t first, size_t count, Take take) {
+  const BitsVec shift = ramp(uint32_t(p.bits), 4);
+  size_t i = 0;
+  for (; i < count && (first + i + W) * p.bits / 8 + 8 <= p.bytes; i += W) take(i, codes_at<true>(p, first + i, shift));
+  for (; i < count; i += W) take(i, codes_at<false>(p, first + i, shift));
+}
+
+void unpack(const PackedView& p, size_t first, size_t count, uint32_t* out) {
+  for_each_code(p, first, count, [out](size_t i, BitsVec code) { store_bits(out + i, code); });
+}
+
+void look_up(const PackedView& p, size_t first, size_t count, const float* table, float* out) {
+  if (p.bits <= 4) {
+    const SmallTable small(table);
+    for_each_code(p, first, count, [&](size_t i, BitsVec code) { store(out + i, small[code]); });
+  } else {
+    for_each_code(p, first, count, [&](size_t i, BitsVec code) { store(out + i, gather(table, code)); });
+  }
+}
+
+DEEPTHIN_INLINE BitsVec mixed(BitsVec h) {
+  h ^= h >> 16;
+  h *= 0x85ebca6bu;
+  h ^= h >> 13;
+  h *= 0xc2b2ae35u;
+  return h ^ h >> 16;
+}
+
+void hash(const HashedView& m, size_t first, size_t count, float* out) {
+  const BitsVec lane = ramp(1, W);
+  for (size_t i = 0; i < count; i += W) {
+    const BitsVec hashed = mixed((lane + uint32_t(first + i)) ^ m.key);
+    const BitsVec negative = mixed(hashed ^ 0x85ebca6bu) << 31;
+    store(out + i, (Vec)((BitsVec)gather(m.values, high_product(hashed, m.K)) ^ negative));
+  }
+}
+
+DEEPTHIN_INLINE BitsVec permuted(const ShuffledView& m, BitsVec k) {
+  const uint32_t mask = (1u << m.half) - 1;
+  BitsVec left = k >> m.half, right = k & mask;
+  DEEPTHIN_UNROLL
+  for (uint32_t round = 0; round < 4; ++round) {
+    const BitsVec next = left ^ (mixed(right ^ (m.key ^ round * 0x7f4a7c15u)) & mask);
+    left = right;
+    right = next;
+  }
+  return left << m.half | right;
+}
+
+void shuffle(const ShuffledView& m, size_t first, size_t count, float* out) {
+  uint32_t position[kTileInputs + W], again[kTileInputs + W], slot[kTileInputs];
+  const BitsVec lane = ramp(1, W);
+  for (size_t i = 0; i < count; i += W) store_bits(position + i, permuted(m, lane + uint32_t(first + i)));
+  for (size_t i = count; i % W; ++i) position[i] = 0;
+
+  // Positions outside the matrix go through the network again until they fall inside.
+  size_t outside = 0;
+  for (size_t i = 0; i < count; ++i) {
+    slot[outside] = uint32_t(i);
+    again[outside] = position[i];
+    outside += position[i] > m.last;
+  }
+  while (outside) {
+    for (size_t i = outside; i % W; ++i) again[i] = 0;
+    for (size_t i = 0; i < outside; i += W) store_bits(again + i, permuted(m, load_bits(again + i)));
+    size_t left = 0;
+    for (size_t i = 0; i < outside; ++i) {
+      position[slot[i]] = again[i];
+      slot[left] = slot[i];
+      again[left] = again[i];
+      left += again[i] > m.last;
+    }
+    outside = left;
+  }
+
+  for (size_t i = 0; i < count; i += W) {
+    const BitsVec at = load_bits(position + i);
+    // The product with the rounded-down reciprocal is the quotient or one less.
+    BitsVec row = high_product(at, m.reciprocal), column = at - row * m.n;
+    const BitsVec more = (BitsVec)(column >= m.n);
+    row -= more;
+    column -= more & m.n;
+    Vec sum = splat(0.0f);
+    for (uint32_t j = 0; j < m.r; ++j) sum += gather(m.Xf, row * m.r + j) * gather(m.Wf + size_t(j) * m.n, column);
+    store(out + i, sum);
+  }
+}
+
+DEEPTHIN_INLINE float total(Vec v) {
+  float sum = 0.0f;
+  DEEPTHIN_UNROLL
+  for (size_t l = 0; l < W; ++l) sum += v[l];
+  return sum;
+}
+
+// Four sums at a time: each takes as long as a multiply-add to be ready for the next.
+template <typename Term, typename LastTerm>
+DEEPTHIN_INLINE float sum_of(size_t count, Term term, LastTerm last) {
+  Vec sum[4] = {};
+  size_t i = 0;
+  for (; i + 4 * W <= count; i += 4 * W) {
+    DEEPTHIN_UNROLL
+    for (size_t u = 0; u < 4; ++u) sum[u] += term(i + u * W);
+  }
+  for (; i + W <= count; i += W) sum[0] += term(i);
+  float rest = 0.0f;
+  for (; i < count; ++i) rest += last(i);
+  return total((sum[0] + sum[1]) + (sum[2] + sum[3])) + rest;
+}
+
+void dot_rows(const float* weights, size_t count, const float* const* x, size_t offset, size_t rows, float* sums) {
+  for (size_t row = 0; row < rows; ++row) {
+    const float* values = x[row] + offset;
+    sums[row] += sum_of(
+        count, [=](size_t i) { return load(weights + i) * load(values + i); },
+        [=](size_t i) { return weights[i] * values[i]; });
+  }
+}
+
+void dot_entries(const float* values, const uint32_t* inputs, size_t count, const float* const* x, size_t rows,
+                 float* sums) {
+  for (size_t row = 0; row < rows; ++row) {
+    const float* from = x[row];
+    sums[row] += sum_of(
+        count, [=](size_t i) { return load(values + i) * gather(from, load_bits(inputs + i)); },
+        [=](size_t i) { return values[i] * from[inputs[i]]; });
+  }
+}
+
+template <int L>
+DEEPTHIN_INLINE void tile_lanes_of(const float* weights, size_t outputs, size_t count, const float* x,
+                                   bool accumulate, float* y) {
+  switch (outputs) {
+#define DEEPTHIN_CASE(S)                                                         \
+  case S:                                                                        \
+    sum_lanes<S, L>(weights, 1, kTileStride, x, count, accumulate, y, L * W); \
+    break;
+    DEEPTHIN_CASE(1)
+    DEEPTHIN_CASE(2)
+    DEEPTHIN_CASE(3)
+    DEEPTHIN_CASE(4)
+    DEEPTHIN_CASE(5)
+    DEEPTHIN_CASE(6)
+#undef DEEPTHIN_CASE
+  }
+}
+
+void tile_lanes(const float* weights, size_t outputs, size_t count, const float* x, size_t planes, bool accumulate,
+                float* y) {
+  static_assert(kTileOutputs == 6, "tile_lanes_of() has a case for each");
+  if (planes == 2)
+    tile_lanes_of<2>(weights, outputs, count, x, accumulate, y);
+  else
+    tile_lanes_of<1>(weights, outputs, count, x, accumulate, y);
+}
+
+template <int L>
+DEEPTHIN_INLINE void entries_lanes_of(const float* values, const uint32_t* inputs, size_t count, const float* x,
+                                      float* y) {
+  constexpr size_t kChains = 4;
+  Vec acc[kChains][L] = {};
+  const auto add = [&](size_t i, Vec(&sum)[L]) {
+    const Vec value = splat(values[i]);
+    const float* from = x + size_t(inputs[i]) * L * W;
+    DEEPTHIN_UNROLL
+    for (int l = 0; l < L; ++l) sum[l] += value * load(from + l * W);
+  };
+  size_t i = 0;
+  for (; i + kChains <= count; i += kChains) {
+    DEEPTHIN_UNROLL
+    for (size_t u = 0; u < kChains; ++u) add(i + u, acc[u]);
+  }
+  for (; i < count; ++i) add(i, acc[0]);
+  DEEPTHIN_UNROLL
+  for (int l = 0; l < L; ++l) store(y + l * W, load(y + l * W) + ((acc[0][l] + acc[1][l]) + (acc[2][l] + acc[3][l])));
+}
+
+void entries_lanes(const float* values, const uint32_t* inputs, size_t count, const float* x, size_t planes, float* y) {
+  if (planes == 2)
+    entries_lanes_of<2>(values, inputs, count, x, y);
+  else
+    entries_lanes_of<1>(values, inputs, count, x, y);
+}

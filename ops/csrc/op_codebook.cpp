@@ -1,0 +1,59 @@
+#include "matrix_op.h"
+#include "ops.h"
+#include "stored.h"
+
+namespace deepthin {
+namespace {
+
+class CodebookMatrix : public TiledMatrix {
+ public:
+  CodebookMatrix(const Kernels& kernels, size_t Q, size_t R, const Codebook& codebook, const uint8_t* indices,
+                 size_t bits)
+      : TiledMatrix(kernels, Q, R), codebook_(codebook), indices_(indices), bits_(bits), row_((Q * bits + 7) / 8) {}
+
+ protected:
+  void fill(size_t c, size_t q, size_t count, float* tile) const override {
+    kernels().look_up({indices_ + c * row_, (R() - c) * row_, bits_}, q, count, codebook_.table(), tile);
+  }
+
+ private:
+  const Codebook& codebook_;
+  const uint8_t* indices_;
+  size_t bits_, row_;
+};
+
+class StoredCodebook {
+ public:
+  static const char* name() { return "CodebookMatMul"; }
+  static constexpr size_t constants = 2;
+  static int constant_type(size_t index) { return index == 1 ? abi::kElementFloat : abi::kElementUint8; }
+
+  StoredCodebook(const Ort& ort, const abi::KernelInfo* info, size_t Q, size_t R)
+      : Q_(Q),
+        R_(R),
+        bits_(bits_attribute(ort, info, "bits")),
+        codebook_(constant_row<float>(ort, info, 1, "codebook")) {
+    const Row<uint8_t> indices = constant_row<uint8_t>(ort, info, 2, "indices");
+    const size_t row = (Q * bits_ + 7) / 8;
+    check_length("indices", indices.size, R * row, "R * ceil(Q * bits / 8)");
+    for (size_t c = 0; c < R; ++c)
+      check_codes({indices.data + c * row, row, bits_}, Q, codebook_.size(), "an index");
+  }
+
+  CodebookMatrix bind(const Ort& ort, const abi::KernelContext* context, const Kernels& kernels) const {
+    return {kernels, Q_, R_, codebook_, ort.data<uint8_t>(context, 2), bits_};
+  }
+
+ private:
+  size_t Q_, R_, bits_;
+  Codebook codebook_;
+};
+
+}  // namespace
+
+const abi::CustomOp* codebook_op() {
+  static const CustomOpOf<MatrixOp<StoredCodebook>> op;
+  return &op;
+}
+
+}  // namespace deepthin
