@@ -1,0 +1,138 @@
+"""A GRU with compressed gate matrices: the library's own operator for DeepThin, otherwise a Scan over the steps."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto, helper
+
+from models.compression.base import Array, Compressed
+from models.compression.builder import OnnxBuilder
+from models.compression.network import Layer
+from models.compression.normalise import attributes
+from models.compression.registry import method
+
+
+def export_gru(
+    builder: OnnxBuilder,
+    node: NodeProto,
+    layers: tuple[Layer, Layer],
+    weights: tuple[Compressed, Compressed],
+    bias: Array | None,
+) -> None:
+    """Add what replaces a GRU node; it makes the same outputs under the same names.
+
+    Args:
+        builder: the graph.
+        node: the GRU.
+        layers: its input and its recurrent weight.
+        weights: both, compressed ("dense" counts).
+        bias: [6H], input and recurrent biases, or None.
+    """
+    hidden = layers[1].Q
+    fixed = attributes(node)
+    initial = node.input[5] if len(node.input) > 5 and node.input[5] else None
+    reset_after = bool(fixed.get("linear_before_reset", 0))
+    if all(weight.plan.method == "deepthin" for weight in weights):
+        first = None if initial is None else builder.node("Squeeze", [initial, builder.integers(0)])
+        y, last = _fused(builder, node.input[0], layers, weights, bias, first, reset_after=reset_after)
+    else:
+        first = _initial(builder, node.input[0], hidden, initial)
+        y, last = _scan(builder, node.input[0], layers, weights, bias, first, reset_after=reset_after)
+    for index, (value, axis) in enumerate(((y, 1), (last, 0))):
+        if index < len(node.output) and node.output[index]:
+            builder.rename(builder.node("Unsqueeze", [value, builder.integers(axis)]), node.output[index])
+
+
+def _fused(
+    builder: OnnxBuilder,
+    x: str,
+    layers: tuple[Layer, Layer],
+    weights: tuple[Compressed, Compressed],
+    bias: Array | None,
+    initial: str | None,
+    *,
+    reset_after: bool,
+) -> tuple[str, str]:
+    factors = [
+        builder.constant(f"{layer.name}.{leaf}", weight.arrays[leaf])
+        for layer, weight in zip(layers, weights, strict=True)
+        for leaf in ("Xf", "Wf")
+    ]
+    name = "" if bias is None else builder.constant(f"{layers[0].name}.bias", bias)
+    y = builder.node(
+        "DeepThinGRU",
+        [x, *factors, name, *([] if initial is None else [initial])],
+        outputs=2,
+        domain="deepthin",
+        input_size=layers[0].Q,
+        hidden_size=layers[1].Q,
+        linear_before_reset=int(reset_after),
+        layout=0,
+        gate_order="zrh",
+    )
+    return y, f"{y}.1"
+
+
+def _initial(builder: OnnxBuilder, x: str, hidden: int, given: str | None) -> str:
+    if given is not None:
+        return builder.node("Squeeze", [given, builder.integers(0)])
+    shape = builder.node("Shape", [x])
+    batch = builder.node("Slice", [shape, builder.integers(1), builder.integers(2)])
+    zero = builder.constant("zero", np.zeros((1, 1), np.float32))
+    return builder.node("Expand", [zero, builder.node("Concat", [batch, builder.integers(hidden)], axis=0)])
+
+
+def _scan(
+    builder: OnnxBuilder,
+    x: str,
+    layers: tuple[Layer, Layer],
+    weights: tuple[Compressed, Compressed],
+    bias: Array | None,
+    initial: str,
+    *,
+    reset_after: bool,
+) -> tuple[str, str]:
+    hidden = layers[1].Q
+    both = np.zeros(6 * hidden, np.float32) if bias is None else bias
+    inputs, recurrent = both[: 3 * hidden], both[3 * hidden :]
+    gates = method(weights[0].plan.method).export(
+        weights[0], builder, layers[0].name, x, builder.constant(f"{layers[0].name}.bias", inputs)
+    )
+    body = builder.inner()
+    before, given_gates = body.name("state"), body.name("gates")
+    constant = body.constant(f"{layers[1].name}.bias", recurrent)
+    state = _step(body, weights[1], layers[1].name, (before, given_gates, constant), hidden, reset_after=reset_after)
+    given = [
+        helper.make_tensor_value_info(before, TensorProto.FLOAT, ["batch", hidden]),
+        helper.make_tensor_value_info(given_gates, TensorProto.FLOAT, ["batch", 3 * hidden]),
+    ]
+    # The state goes out twice, as the next step's and as this one's output, and needs two names for it.
+    copy = body.node("Identity", [state])
+    made = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", hidden]) for name in (state, copy)]
+    graph: onnx.GraphProto = helper.make_graph(body.nodes, "step", given, made, body.initializers)
+    builder.domains |= body.domains
+    last = builder.node("Scan", [initial, gates], outputs=2, num_scan_inputs=1, body=graph)
+    return f"{last}.1", last
+
+
+def _step(
+    body: OnnxBuilder, weight: Compressed, name: str, given: tuple[str, str, str], hidden: int, *, reset_after: bool
+) -> str:
+    state, gates, bias = given
+    chosen = method(weight.plan.method)
+    product = chosen.export(weight, body, name, state, bias)
+    thirds = body.integers(hidden, hidden, hidden)
+    from_input = body.node("Split", [gates, thirds], outputs=3, axis=-1)
+    from_state = body.node("Split", [product, thirds], outputs=3, axis=-1)
+    update = body.node("Sigmoid", [body.node("Add", [from_input, from_state])])
+    reset = body.node("Sigmoid", [body.node("Add", [f"{from_input}.1", f"{from_state}.1"])])
+    if reset_after:
+        candidate = body.node("Mul", [reset, f"{from_state}.2"])
+    else:
+        again = chosen.export(weight, body, name, body.node("Mul", [reset, state]), bias)
+        candidate = f"{body.node('Split', [again, thirds], outputs=3, axis=-1)}.2"
+    new = body.node("Tanh", [body.node("Add", [f"{from_input}.2", candidate])])
+    # (1 - update) * new + update * state, in two products
+    difference = body.node("Sub", [state, new])
+    return body.node("Add", [new, body.node("Mul", [update, difference])])

@@ -1,0 +1,304 @@
+"""Which weights of a network can be compressed, what they are called, and which values go into them."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto, numpy_helper
+
+from models.compression.base import Array, CompressionError, Matrix
+from models.compression.normalise import attributes, consumers, inner_graphs, values
+
+SUPPORTED: Final = "MatMul and Gemm with a constant second operand, Conv of one group over 1 or 2 axes, GRU"
+# Domains whose operators ONNX Runtime's CPU build has.
+_DOMAINS: Final = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
+_QUANTISED: Final = (
+    "MatMulInteger", "QLinearMatMul", "QLinearConv", "ConvInteger", "MatMulNBits", "DynamicQuantizeMatMul",
+    "MatMulIntegerToFloat", "QGemm", "QAttention", "MatMulBnb4", "DynamicQuantizeLSTM",
+)  # fmt: skip
+_WEIGHTED: Final = {
+    "MatMul": (1, 0), "Gemm": (1, 0), "Conv": (1,), "GRU": (1, 2), "LSTM": (1, 2), "RNN": (1, 2),
+    "ConvTranspose": (1,), "Einsum": (1, 0), "Gather": (0,),
+}  # fmt: skip
+_SMALLEST = 256  # values; a weight with fewer is not worth an operator, unless a rule names it
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A weight that can be compressed.
+
+    Attributes:
+        name: what rules match; the initialiser's name.
+        op: the operator that multiplies by it.
+        nodes: indices, in the graph, of the nodes that use it; several where it is shared.
+        operand: which input of those nodes it is.
+        Q: inputs of the layer.
+        R: outputs of the layer.
+        shape: as the initialiser has it.
+    """
+
+    name: str
+    op: str
+    nodes: tuple[int, ...]
+    operand: int
+    Q: int
+    R: int
+    shape: tuple[int, ...]
+
+    @property
+    def dense_bytes(self) -> int:
+        """Bytes of the weight as a dense fp32 matrix."""
+        return 4 * self.Q * self.R
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A weight that stays as it is.
+
+    Attributes:
+        name: of the initialiser.
+        values: how many it has.
+        reason: why, for people.
+    """
+
+    name: str
+    values: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A normalised model and what can be compressed in it.
+
+    Attributes:
+        model: the model.
+        layers: compressible weights, in the order in which data passes them.
+        skipped: other weights of two or more axes.
+    """
+
+    model: onnx.ModelProto
+    layers: tuple[Layer, ...]
+    skipped: tuple[Skipped, ...]
+
+    def weight(self, layer: Layer) -> Matrix:
+        """The weight [Q, R] of a layer."""
+        stored = next(tensor for tensor in self.model.graph.initializer if tensor.name == layer.name)
+        return as_matrix(layer, self.nodes(layer)[0], values(stored))
+
+    def nodes(self, layer: Layer) -> list[NodeProto]:
+        """The nodes that use a layer's weight."""
+        return [self.model.graph.node[index] for index in layer.nodes]
+
+    def matching(self, pattern: str) -> list[Layer]:
+        """Layers whose name matches a shell-style pattern."""
+        return [layer for layer in self.layers if fnmatch.fnmatchcase(layer.name, pattern)]
+
+
+def as_matrix(layer: Layer, node: NodeProto, stored: Array) -> Matrix:
+    """The matrix [Q, R] of an initialiser's values."""
+    if layer.op == "MatMul" or (layer.op == "Gemm" and not attributes(node).get("transB", 0)):
+        return np.ascontiguousarray(stored, np.float32)
+    return np.ascontiguousarray(stored.reshape(layer.R, layer.Q).T, np.float32)
+
+
+def as_stored(layer: Layer, node: NodeProto, matrix: Matrix) -> Array:
+    """The inverse of `as_matrix`."""
+    if layer.op == "MatMul" or (layer.op == "Gemm" and not attributes(node).get("transB", 0)):
+        return np.ascontiguousarray(matrix, np.float32)
+    return np.ascontiguousarray(matrix.T, np.float32).reshape(layer.shape)
+
+
+def find(model: onnx.ModelProto) -> Network:
+    """Look for weights in a normalised model.
+
+    Raises:
+        CompressionError: the model is compressed already, has an operator that is not known, or no weight that can be
+            compressed; the message names what is there and what is supported.
+    """
+    _check_operators(model.graph)
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    uses = consumers(model.graph)
+    sites: dict[str, list[tuple[int, int]]] = {}
+    for index, node in enumerate(model.graph.node):
+        if node.domain not in ("", "ai.onnx"):
+            continue
+        for operand in _WEIGHTED.get(node.op_type, ()):
+            name = node.input[operand] if operand < len(node.input) else ""
+            if name in stored and len(stored[name].dims) >= 2 and stored[name].data_type in _FLOATS:
+                sites.setdefault(name, []).append((index, operand))
+    layers, skipped = [], []
+    for name, places in sites.items():
+        nodes = [model.graph.node[index] for index, _ in places]
+        problem = _problem(nodes, places, stored[name], uses[name])
+        if problem is None:
+            layers.append(_layer(name, places, nodes[0], stored[name]))
+        else:
+            skipped.append(Skipped(name, int(np.prod(stored[name].dims)), problem))
+    skipped += _inside(model.graph)
+    if not layers:
+        raise CompressionError(_nothing(skipped, len(model.graph.node)))
+    return Network(model, tuple(layers), tuple(skipped))
+
+
+def with_weights(model: onnx.ModelProto, changed: Mapping[str, Array]) -> onnx.ModelProto:
+    """A copy of `model` whose initialisers of these names have these values.
+
+    Raises:
+        CompressionError: there is no initialiser of such a name.
+    """
+    known = {tensor.name for tensor in model.graph.initializer}
+    if missing := sorted(set(changed) - known):
+        raise CompressionError(f"the network has no initialiser {', '.join(missing)}")
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    kept = [tensor for tensor in copy.graph.initializer if tensor.name not in changed]
+    new = [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in changed.items()]
+    del copy.graph.initializer[:]
+    copy.graph.initializer.extend([*kept, *new])
+    return copy
+
+
+def cut(model: onnx.ModelProto, outputs: Sequence[str], known: Mapping[str, Any] | None = None) -> onnx.ModelProto:
+    """A copy of `model` that computes just the values `outputs`; `known` has element types other than float."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    graph = copy.graph
+    inputs = {value.name for value in graph.input}
+    needed = set(outputs)
+    kept = []
+    for node in reversed(graph.node):
+        if needed & set(node.output):
+            kept.append(node)
+            needed.update(reads(node))
+    del graph.node[:]
+    graph.node.extend(reversed(kept))
+    del graph.value_info[:]
+    initializers = [tensor for tensor in graph.initializer if tensor.name in needed]
+    del graph.initializer[:]
+    graph.initializer.extend(initializers)
+    del graph.output[:]
+    types = known or {}
+    for name in outputs:
+        if name in inputs:
+            continue
+        graph.output.append(onnx.helper.make_tensor_value_info(name, types.get(name, TensorProto.FLOAT), None))
+    return copy
+
+
+def reads(node: NodeProto) -> set[str]:
+    """Names that a node reads, those of its inner graphs included."""
+    names = {name for name in node.input if name}
+    for inner in inner_graphs(node):
+        for inside in inner.node:
+            names |= reads(inside)
+        names.update(value.name for value in inner.output)
+    return names
+
+
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
+
+
+def _check_operators(graph: onnx.GraphProto) -> None:
+    for node in graph.node:
+        label = f"{node.op_type} (node {node.name or node.output[0]!r})" if node.output else node.op_type
+        if node.domain == "deepthin" or node.op_type in _QUANTISED:
+            raise CompressionError(f"the checkpoint is compressed already: it has {label}; compress its dense parent")
+        if node.domain not in _DOMAINS:
+            raise CompressionError(
+                f"operator {label} of domain {node.domain!r} is not supported: "
+                f"only those of ONNX itself and of {', '.join(_DOMAINS[2:])} are"
+            )
+        for inner in inner_graphs(node):
+            _check_operators(inner)
+
+
+def _problem(nodes: list[NodeProto], places: list[tuple[int, int]], tensor: onnx.TensorProto, uses: int) -> str | None:
+    node, shape = nodes[0], tuple(tensor.dims)
+    ops = {(other.op_type, operand) for other, (_, operand) in zip(nodes, places, strict=True)}
+    fixed = attributes(node)
+    if tensor.data_type != TensorProto.FLOAT:
+        return f"is {TensorProto.DataType.Name(tensor.data_type).lower()} without a Cast to float"
+    if node.op_type not in ("MatMul", "Gemm", "Conv", "GRU"):
+        return f"is used by {node.op_type}; supported are {SUPPORTED}"
+    if len(ops) > 1 or uses != len(nodes):
+        return f"is used by {node.op_type} and in other ways"
+    if node.op_type in ("MatMul", "Gemm"):
+        if places[0][1] == 0:
+            return f"is the first operand of {node.op_type}; supported as the second"
+        if len(shape) != 2:
+            return f"has {len(shape)} axes in {node.op_type}; supported are 2"
+        if len({attributes(other).get("transB", 0) for other in nodes}) > 1:
+            return "is used both transposed and not"
+    if node.op_type == "Conv":
+        return _conv_problem(shape, [attributes(other) for other in nodes])
+    if node.op_type == "GRU":
+        if len(nodes) > 1:
+            return "is shared by several GRU nodes"
+        return _gru_problem(node, fixed, shape)
+    if int(np.prod(shape)) < _SMALLEST:
+        return f"has just {int(np.prod(shape))} values"
+    return None
+
+
+def _conv_problem(shape: tuple[int, ...], all_fixed: list[dict[str, Any]]) -> str | None:
+    if len(shape) not in (3, 4):
+        return f"is a Conv over {len(shape) - 2} axes; supported are 1 and 2"
+    for fixed in all_fixed:
+        if fixed.get("group", 1) != 1:
+            return f"is a Conv of {fixed['group']} groups; supported is 1"
+        if fixed.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+            stride = max(fixed.get("strides", [1]))
+            if stride > 1:
+                return f"is a Conv with auto_pad {fixed['auto_pad'].decode()} and stride {stride}; give pads instead"
+    if int(np.prod(shape)) < _SMALLEST:
+        return f"has just {int(np.prod(shape))} values"
+    return None
+
+
+def _gru_problem(node: NodeProto, fixed: dict[str, Any], shape: tuple[int, ...]) -> str | None:
+    if shape[0] != 1 or fixed.get("direction", b"forward") != b"forward":
+        return f"is a GRU of direction {fixed.get('direction', b'?').decode()}; supported is forward"
+    if len(node.input) > 4 and node.input[4]:
+        return "is a GRU with sequence_lens; supported without"
+    if fixed.get("layout", 0):
+        return "is a GRU with layout 1; supported is 0"
+    activations = [name.lower() for name in fixed.get("activations", (b"sigmoid", b"tanh"))]
+    if "clip" in fixed or activations != [b"sigmoid", b"tanh"]:
+        return "is a GRU with its own activations or clip"
+    return None
+
+
+def _layer(name: str, places: list[tuple[int, int]], node: NodeProto, tensor: onnx.TensorProto) -> Layer:
+    shape = tuple(int(size) for size in tensor.dims)
+    if node.op_type == "MatMul" or (node.op_type == "Gemm" and not attributes(node).get("transB", 0)):
+        Q, R = shape
+    elif node.op_type == "GRU":
+        R, Q = shape[1:]
+    else:
+        R, Q = shape[0], int(np.prod(shape[1:]))
+    return Layer(name, node.op_type, tuple(index for index, _ in places), places[0][1], Q, R, shape)
+
+
+def _inside(graph: onnx.GraphProto) -> Iterable[Skipped]:
+    for node in graph.node:
+        for inner in inner_graphs(node):
+            for tensor in inner.initializer:
+                size = int(np.prod(tensor.dims))
+                if len(tensor.dims) >= 2 and size >= _SMALLEST:
+                    yield Skipped(tensor.name, size, f"is inside the body of {node.op_type}")
+            for inside in inner.node:
+                if inside.op_type == "Constant" and inside.attribute and inside.attribute[0].name == "value":
+                    size = int(np.prod(inside.attribute[0].t.dims))
+                    if len(inside.attribute[0].t.dims) >= 2 and size >= _SMALLEST:
+                        yield Skipped(inside.output[0], size, f"is inside the body of {node.op_type}")
+            yield from _inside(inner)
+
+
+def _nothing(skipped: Iterable[Skipped], nodes: int) -> str:
+    found = "; ".join(f"{weight.name} {weight.reason}" for weight in list(skipped)[:8])
+    return f"the network has no weight that can be compressed ({nodes} nodes; {found or 'no weights'}): {SUPPORTED}"

@@ -1,0 +1,219 @@
+"""Finding weights in a graph and putting compressed ones in their place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from models.compression.base import Compressed, CompressionError, Method
+from models.compression.export import export
+from models.compression.network import Network, as_stored, cut, find, with_weights
+from models.compression.normalise import normalise
+from models.compression.registry import METHODS
+from ops import library
+from tests.compression import networks
+from tests.compression.networks import random
+
+# One of each way of exporting: plain nodes, convolutions of its own, and an operator of the library.
+USED = ["dense", "low-rank", "deepthin"]
+
+
+def squeezed(network: Network, method: Method, size: float = 0.5) -> dict[str, Compressed]:
+    results = {}
+    for layer in network.layers:
+        wish = max(size, method.sizes(layer.Q, layer.R)[0])
+        results[layer.name] = method.compress(network.weight(layer), method.plan(layer.Q, layer.R, wish))
+    return results
+
+
+def reference(network: Network, compressed: dict[str, Compressed], method: Method) -> onnx.ModelProto:
+    return with_weights(
+        network.model,
+        {
+            layer.name: as_stored(layer, network.nodes(layer)[0], method.decompress(compressed[layer.name]))
+            for layer in network.layers
+        },
+    )
+
+
+def run(model: onnx.ModelProto, feeds: dict[str, Any]) -> list[Any]:
+    outputs: list[Any] = library.session(model.SerializeToString()).run(None, feeds)
+    return outputs
+
+
+def check(model: onnx.ModelProto, feeds: dict[str, Any], method: str, layers: int = 1) -> onnx.ModelProto:
+    network = find(normalise(model).model)
+    assert len(network.layers) == layers
+    for one, other in zip(run(model, feeds), run(network.model, feeds), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    compressed = squeezed(network, METHODS[method])
+    exported = export(network, compressed)
+    wanted = run(reference(network, compressed, METHODS[method]), feeds)
+    for one, other in zip(run(exported, feeds), wanted, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5)
+    kept = {tensor.name for tensor in exported.graph.initializer}
+    if method != "dense":
+        assert not kept & {layer.name for layer in network.layers}, "a dense weight was left in the file"
+    return exported
+
+
+@pytest.mark.parametrize("method", USED)
+def test_feed_forward(method: str):
+    exported = check(networks.feed_forward(), {"features": random(7, 24)}, method, 3)
+    assert [value.name for value in exported.graph.output] == ["log_probs"]
+    if method == "deepthin":
+        assert [node.op_type for node in exported.graph.node] == ["DeepThinMatMul"] * 3 + ["LogSoftmax"]
+
+
+@pytest.mark.parametrize("method", USED)
+@pytest.mark.parametrize("bias", ["none", "vector", "row", "scalar", "column"])
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_gemm(method: str, bias: str, scale: float):
+    for trans_a, trans_b in ((0, 0), (0, 1), (1, 1)):
+        model = networks.gemm(trans_a=trans_a, trans_b=trans_b, alpha=scale, beta=2 * scale, bias=bias)
+        check(model, {"x": random(*((24, 5) if trans_a else (5, 24)), seed=5)}, method)
+
+
+@pytest.mark.parametrize("method", USED)
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {},
+        {"strides": [2, 1], "pads": [1, 0, 2, 1]},
+        {"dilations": [2, 2], "pads": [3, 1, 0, 2]},
+        {"auto_pad": "SAME_UPPER"},
+        {"auto_pad": "SAME_LOWER"},
+        {"auto_pad": "VALID", "strides": [3, 2]},
+    ],
+    ids=str,
+)
+def test_convolution_over_two_axes(method: str, attributes: dict[str, Any]):
+    for height, width in ((11, 9), (12, 8)):
+        check(networks.conv(**attributes), {"x": random(2, 6, height, width, seed=3)}, method)
+
+
+@pytest.mark.parametrize("method", USED)
+@pytest.mark.parametrize("bias", [True, False])
+def test_convolution_over_one_axis(method: str, bias: bool):
+    check(networks.conv(1, bias=bias, strides=[2], pads=[2, 1]), {"x": random(3, 6, 17, seed=3)}, method)
+
+
+@pytest.mark.parametrize("method", USED)
+@pytest.mark.parametrize(
+    "options", [{}, {"reset_after": 0}, {"initial": False}, {"bias": False}, {"half": True}], ids=str
+)
+def test_recurrent_layer(method: str, options: dict[str, Any]):
+    feeds = {"x": random(6, 2, 12, seed=4, scale=1.0)}
+    if options.get("initial", True):
+        feeds["state"] = random(1, 2, 16, seed=5)
+    check(networks.gru(**options), feeds, method, 2)
+
+
+def test_one_half_of_a_recurrent_layer_may_stay_dense():
+    network = find(normalise(networks.gru()).model)
+    feeds = {"x": random(6, 2, 12, seed=4), "state": random(1, 2, 16, seed=5)}
+    for name in ("w", "r"):
+        compressed = {name: squeezed(network, METHODS["low-rank"])[name]}
+        layer = next(layer for layer in network.layers if layer.name == name)
+        dense = METHODS["low-rank"].decompress(compressed[name])
+        wanted = with_weights(network.model, {name: as_stored(layer, network.nodes(layer)[0], dense)})
+        for one, other in zip(run(export(network, compressed), feeds), run(wanted, feeds), strict=True):
+            np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+@pytest.mark.parametrize("method", USED[1:])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_shared_weight_is_stored_once(method: str, transposed: bool):
+    exported = check(networks.shared(transposed=transposed), {"x": random(3, 20, seed=1)}, method)
+    assert len(exported.graph.initializer) == 2  # the two factors
+
+
+def test_weights_behind_casts_keep_their_names_and_half_precision():
+    model = networks.gru(half=True)
+    normalised = normalise(model)
+    network = find(normalised.model)
+    assert [layer.name for layer in network.layers] == ["w", "r"] and normalised.half == {"w", "r"}
+    untouched = export(network, {}, half=normalised.half)
+    types = {tensor.name: tensor.data_type for tensor in untouched.graph.initializer}
+    assert types["w.fp16"] == types["r.fp16"] == TensorProto.FLOAT16
+    feeds = {"x": random(6, 2, 12, seed=4), "state": random(1, 2, 16, seed=5)}
+    for one, other in zip(run(model, feeds), run(untouched, feeds), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_old_models_with_initialisers_among_the_inputs():
+    model = networks.gemm()
+    model.ir_version = 3
+    model.opset_import[0].version = 9
+    for tensor in model.graph.initializer:
+        model.graph.input.append(helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, list(tensor.dims)))
+    onnx.checker.check_model(model)
+    check(model, {"x": random(5, 24)}, "deepthin")
+
+
+def test_constants_in_nodes_and_reshaped_weights():
+    node = helper.make_node("Constant", [], ["flat"], value=onnx.numpy_helper.from_array(random(480), "v"))
+    reshape = helper.make_node("Reshape", ["flat", "shape"], ["w"])
+    product = helper.make_node("MatMul", ["x", "w"], ["y"])
+    model = networks.model([node, reshape, product], {"shape": np.array([20, -1])}, {"x": ["n", 20]}, {"y": ["n", 24]})
+    check(model, {"x": random(4, 20, seed=1)}, "low-rank")
+
+
+def test_what_cannot_be_compressed_is_named():
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["rows"]),
+        helper.make_node("Conv", ["x", "grouped"], ["c"], group=2),
+        helper.make_node("MatMul", ["rows", "tied"], ["a"]),
+        helper.make_node("MatMul", ["rows", "tied_too"], ["b"]),
+        helper.make_node("Add", ["tied", "tied"], ["d"]),
+    ]
+    weights = {
+        "table": random(30, 20),
+        "ids": np.arange(4),
+        "grouped": random(8, 4, 5, 3),
+        "tied": random(20, 20),
+        "tied_too": random(20, 20, seed=1),
+    }
+    outputs = {"a": [4, 20], "b": [4, 20], "c": [1, 8, 5, 7], "d": [20, 20]}
+    network = find(normalise(networks.model(nodes, weights, {"x": [1, 8, 9, 9]}, outputs)).model)
+    assert [layer.name for layer in network.layers] == ["tied_too"]
+    reasons = {skipped.name: skipped.reason for skipped in network.skipped}
+    assert "Gather" in reasons["table"] and "2 groups" in reasons["grouped"] and "other ways" in reasons["tied"]
+
+
+def test_no_weight_at_all_is_an_error_that_says_what_is_supported():
+    node = helper.make_node("Gather", ["table", "ids"], ["rows"])
+    model = networks.model([node], {"table": random(30, 20), "ids": np.arange(4)}, {}, {"rows": [4, 20]})
+    with pytest.raises(CompressionError, match=r"table is used by Gather.*MatMul and Gemm"):
+        find(normalise(model).model)
+
+
+def test_a_compressed_model_is_refused():
+    network = find(normalise(networks.shared()).model)
+    exported = export(network, squeezed(network, METHODS["deepthin"]))
+    with pytest.raises(CompressionError, match="compressed already"):
+        find(normalise(exported).model)
+
+
+def test_an_unknown_operator_is_named():
+    node = helper.make_node("Frobnicate", ["x"], ["y"], domain="org.example")
+    with pytest.raises(CompressionError, match=r"Frobnicate.*org\.example"):
+        find(normalise(networks.model([node], {}, {"x": [1]}, {"y": [1]})).model)
+
+
+def test_cutting_a_graph_leaves_what_is_needed():
+    part = cut(networks.feed_forward(), ["hidden0"])
+    assert [node.op_type for node in part.graph.node] == ["MatMul", "Add", "Sigmoid"]
+    assert run(part, {"features": random(3, 24)})[0].shape == (3, 48)
+
+
+def test_metadata_of_the_checkpoint_is_kept():
+    model = networks.shared()
+    helper.set_model_props(model, {"vocabulary": "abc"})
+    network = find(normalise(model).model)
+    exported = export(network, squeezed(network, METHODS["low-rank"]))
+    assert {entry.key: entry.value for entry in exported.metadata_props} == {"vocabulary": "abc"}
