@@ -49,3 +49,22 @@ def activate(x: Tensor, activation: str) -> Tensor:
     if activation == "":
         return x
     raise ValueError(f"unknown activation {activation!r}")
+
+
+class FusedLinear(nn.Linear):
+    """A fully connected layer that applies its activation along with the product."""
+
+    def activated(self, x: Tensor, activation: str) -> Tensor:
+        """[..., in_features] to [..., out_features], activation applied."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in_features] to [..., out_features]."""
+        return self.activated(x, "")
+
+
+def linear(layer: nn.Module, x: Tensor, activation: str = "") -> Tensor:
+    """A fully connected layer and its activation, in one step where the layer can."""
+    if isinstance(layer, FusedLinear):
+        return layer.activated(x, activation)
+    return activate(layer(x), activation)

@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from models.families.base import AcousticNet, activate
+from models.families.base import AcousticNet, activate, linear
 from models.families.recurrence import GruRecurrence
 
 
@@ -83,6 +83,6 @@ class DeepSpeech(AcousticNet):
         x = x.permute(0, 2, 1, 3).flatten(2)
         for layer in self.rnn:
             x = self.dropout(layer(x))
-        x = self.dropout(activate(self.top(x), "relu"))
+        x = self.dropout(linear(self.top, x, "relu"))
         logits: Tensor = self.output(x)
         return logits.log_softmax(-1)

@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from models.families.base import AcousticNet, activate, splice
+from models.families.base import AcousticNet, linear, splice
 
 
 class TfKaldiConfig(BaseModel):
@@ -57,9 +57,9 @@ class TfKaldi(AcousticNet):
         config = self.config
         x = splice(features, 2 * config.context + 1, config.subsampling)
         for layer in self.hidden:
-            x = self.dropout(activate(layer(x), config.activation))
+            x = self.dropout(linear(layer, x, config.activation))
         x = splice(self.bottleneck(x), 2 * config.wide_context + 1)
         for layer in self.top:
-            x = self.dropout(activate(layer(x), "relu"))
+            x = self.dropout(linear(layer, x, "relu"))
         logits: Tensor = self.output(x)
         return logits.log_softmax(-1)

@@ -1,18 +1,28 @@
 """DeepThin weights inside PyTorch networks, trained by back-propagation.
 
-Source: Sotoudeh and Baghsorkhi, arXiv 1802.06944. `ops.layout` has the geometry.
+Source: Sotoudeh and Baghsorkhi, arXiv 1802.06944. `ops.layout` has the geometry, `ops.training` the arithmetic of fully
+connected layers, whose weight is never built.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.utils import parametrize
 
 from models.compression.deepthin import factorise
+from models.families.base import FusedLinear, activate
+from ops import training
+from ops.errors import LibraryMismatchError, LibraryMissingError
 from ops.layout import Geometry
+
+WORTH = 2 / 3
+"""A layer is computed from its factors where that takes less than this share of the dense layer's multiply-adds."""
 
 
 def reconstruct(Xf: Tensor, Wf: Tensor, geometry: Geometry) -> Tensor:
@@ -64,3 +74,117 @@ class DeepThinWeight(nn.Module):
         generator = torch.Generator().manual_seed(self.seed)
         Xf, Wf = initial_factors(self.geometry, float(weight.detach().std()), generator)
         return Xf.to(weight.device), Wf.to(weight.device)
+
+
+class _Product(torch.autograd.Function):
+    """`activation(x · W + bias)` of factors, on the CPU in float32."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, Xf: Tensor, Wf: Tensor, bias: Tensor | None, geometry: Geometry, activation: str
+    ) -> Tensor:
+        x, Xf, Wf = x.contiguous(), Xf.contiguous(), Wf.contiguous()
+        offset = None if bias is None else bias.contiguous()
+        y = x.new_empty(*x.shape[:-1], geometry.R)
+        training.forward(
+            geometry,
+            Xf.data_ptr(),
+            Wf.data_ptr(),
+            None if offset is None else offset.data_ptr(),
+            x.data_ptr(),
+            x.numel() // geometry.Q,
+            y.data_ptr(),
+            activation=activation,
+            threads=torch.get_num_threads(),
+        )
+        ctx.save_for_backward(x, Xf, Wf, *([y] if activation else []))
+        ctx.geometry, ctx.activation = geometry, activation
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, Xf, Wf, *outputs = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        dx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        dXf, dWf = torch.empty_like(Xf), torch.empty_like(Wf)
+        bias = x.new_empty(ctx.geometry.R) if ctx.needs_input_grad[3] else None
+        training.backward(
+            ctx.geometry,
+            Xf.data_ptr(),
+            Wf.data_ptr(),
+            x.data_ptr(),
+            outputs[0].data_ptr() if outputs else None,
+            gradient.data_ptr(),
+            x.numel() // ctx.geometry.Q,
+            training.Gradients(
+                dXf.data_ptr(),
+                dWf.data_ptr(),
+                None if dx is None else dx.data_ptr(),
+                None if bias is None else bias.data_ptr(),
+            ),
+            activation=ctx.activation,
+            threads=torch.get_num_threads(),
+        )
+        return dx, dXf, dWf, bias, None, None
+
+
+def deepthin_linear(
+    x: Tensor, Xf: Tensor, Wf: Tensor, bias: Tensor | None, geometry: Geometry, activation: str = ""
+) -> Tensor:
+    """A fully connected layer with its activation from DeepThin factors, differentiable once in every tensor.
+
+    On the CPU in float32 it is computed from the factors, unless `worthwhile` denies it; anything else, or a package
+    without the compiled library, takes the rebuilt weight through PyTorch (elsewhere a missing library is an error).
+
+    Args:
+        x: [..., Q]
+        Xf: [m, r]
+        Wf: [r, n]
+        bias: [R] or None.
+        geometry: of the factors.
+        activation: one of `ops.training.ACTIVATIONS` that `models.families.base.activate` knows.
+
+    Returns:
+        [..., R]
+    """
+    tensors = [t for t in (x, Xf, Wf, bias) if t is not None]
+    plain = all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
+    if plain and worthwhile(geometry) and _library_present():
+        return cast(Tensor, _Product.apply(x, Xf, Wf, bias, geometry, activation))  # type: ignore[no-untyped-call]
+    return activate(nn.functional.linear(x, reconstruct(Xf, Wf, geometry).t(), bias), activation)
+
+
+def worthwhile(geometry: Geometry) -> bool:
+    """Whether a forward and a backward pass from the factors cost clearly less than the dense ones, by `WORTH`."""
+    return training.work(geometry) < WORTH * 3 * geometry.Q * geometry.R
+
+
+def _library_present() -> bool:
+    try:
+        training.load()
+    except (LibraryMissingError, LibraryMismatchError):
+        return False
+    return True
+
+
+class DeepThinLinear(FusedLinear):
+    """An `nn.Linear` that computes with the factors of its `weight` while `DeepThinWeight` alone parametrizes that."""
+
+    def activated(self, x: Tensor, activation: str) -> Tensor:
+        """The outputs after an activation."""
+        if not parametrize.is_parametrized(self, "weight"):
+            return activate(nn.functional.linear(x, self.weight, self.bias), activation)
+        entry = cast(parametrize.ParametrizationList, self.parametrizations["weight"])  # type: ignore[index]
+        weight = entry[0]
+        if len(entry) > 1 or not isinstance(weight, DeepThinWeight):
+            return activate(nn.functional.linear(x, self.weight, self.bias), activation)
+        Xf, Wf = cast(Tensor, entry.original0), cast(Tensor, entry.original1)
+        return deepthin_linear(x, Xf, Wf, self.bias, weight.geometry, activation)
+
+
+def parametrize_by_factors(module: nn.Module, leaf: str, weight: DeepThinWeight) -> None:
+    """Make `module.leaf` the product of trainable factors; an `nn.Linear` then computes with the factors themselves."""
+    if type(module) is nn.Linear and leaf == "weight":
+        module.__class__ = DeepThinLinear  # nothing but the forward pass differs, as with parametrize's own classes
+    parametrize.register_parametrization(module, leaf, weight)

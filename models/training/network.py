@@ -8,7 +8,6 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from models.decoding.lexicon import UNITS
 from models.families.base import AcousticNet
@@ -16,7 +15,7 @@ from models.families.deepspeech import DeepSpeech
 from models.families.tfkaldi import TfKaldi
 from models.training.ami import BINS, CONTEXT, AmiNetwork
 from models.training.config import CompressRule, ConfigError, TrainingConfig
-from models.training.deepthin import DeepThinWeight
+from models.training.deepthin import DeepThinWeight, parametrize_by_factors
 from ops.layout import solve
 
 
@@ -86,8 +85,8 @@ def compress(net: AcousticNet, rules: tuple[CompressRule, ...], *, keep: bool, s
         weight = cast(Tensor, getattr(module, leaf))
         R, Q = weight.shape[0], weight.numel() // weight.shape[0]
         geometry = solve(Q, R, rule.size, rule.rank)
-        parametrization = DeepThinWeight(geometry, weight.shape, keep=keep, seed=seed * 1000 + number)
-        parametrize.register_parametrization(module, leaf, parametrization)
+        weights = DeepThinWeight(geometry, weight.shape, keep=keep, seed=seed * 1000 + number)
+        parametrize_by_factors(module, leaf, weights)
 
 
 def sizes(net: AcousticNet) -> tuple[int, int, int, int]:

@@ -1,15 +1,19 @@
 """DeepThin weights: the torch parametrization and the post-training factorisation."""
 
+import copy
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra `train`)")
 
 from models.compression.deepthin import factorise
+from models.families.base import linear
 from models.training.config import ConfigError
-from models.training.deepthin import DeepThinWeight
+from models.training.deepthin import DeepThinWeight, parametrize_by_factors, worthwhile
 from models.training.network import compress, sizes, weight_names
-from ops.errors import GeometryError
+from ops import training
+from ops.errors import GeometryError, LibraryMissingError
 from ops.layout import Geometry, inverse_relayout, reconstruct, solve
 from tests.training.support import config, network
 
@@ -25,6 +29,72 @@ def test_the_parametrized_weight_is_the_re_layout(geometry):
     layer(torch.randn(3, geometry.Q)).square().sum().backward()
     assert entry.original0.grad.abs().sum() > 0
     assert entry.original1.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("activation", ["", "relu", "sigmoid", "clipped_relu"])
+@pytest.mark.parametrize(("size", "rank"), [(0.1, 1), (0.3, 2)])
+def test_a_layer_of_factors_is_the_layer_of_the_rebuilt_weight(size, rank, activation):
+    geometry = solve(60, 90, size, rank)
+    layer = torch.nn.Linear(60, 90)
+    parametrize_by_factors(layer, "weight", DeepThinWeight(geometry, layer.weight.shape, keep=False))
+    dense = copy.deepcopy(layer).double()
+    x = torch.randn(3, 17, 60, requires_grad=True)
+    exact = x.detach().double().requires_grad_()
+    assert worthwhile(geometry)
+    y, expected = linear(layer, x, activation), linear(dense, exact, activation)
+    torch.testing.assert_close(y, expected.float(), rtol=0, atol=1e-5)
+    weights = torch.randn(3, 17, 90)
+    (y * weights).sum().backward()
+    (expected * weights).sum().backward()
+    torch.testing.assert_close(x.grad, exact.grad.float(), rtol=1e-4, atol=1e-4)
+    assert layer.state_dict().keys() == dense.state_dict().keys()
+    for (name, ours), theirs in zip(layer.named_parameters(), dense.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad.float(), rtol=1e-4, atol=1e-3, msg=name)
+
+
+def test_a_layer_of_factors_never_builds_its_weight(monkeypatch):
+    layer = torch.nn.Linear(60, 90)
+    parametrize_by_factors(layer, "weight", DeepThinWeight(solve(60, 90, 0.1), layer.weight.shape, keep=False))
+    x = torch.randn(5, 60)
+    expected = torch.nn.functional.linear(x, layer.weight, layer.bias)
+    monkeypatch.setattr(DeepThinWeight, "forward", None)
+    torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-5)
+
+
+def test_a_large_rank_takes_the_rebuilt_weight():
+    assert not worthwhile(solve(60, 90, 0.9, 6))
+    assert worthwhile(solve(1024, 1024, 0.02))
+    geometry = solve(60, 90, 0.9, 6)
+    layer = torch.nn.Linear(60, 90)
+    parametrize_by_factors(layer, "weight", DeepThinWeight(geometry, layer.weight.shape, keep=False))
+    x = torch.randn(5, 60)
+    assert torch.equal(layer(x), torch.nn.functional.linear(x, layer.weight, layer.bias))
+
+
+def test_without_the_library_the_weight_is_rebuilt(monkeypatch):
+    geometry = solve(60, 90, 0.1)
+    layer = torch.nn.Linear(60, 90)
+    parametrize_by_factors(layer, "weight", DeepThinWeight(geometry, layer.weight.shape, keep=False))
+    x = torch.randn(5, 60)
+    expected = layer(x)
+
+    def missing():
+        raise LibraryMissingError
+
+    monkeypatch.setattr(training, "load", missing)
+    torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-5)
+
+
+def test_names_of_the_parameters_are_those_of_a_parametrized_linear():
+    ours, plain = torch.nn.Linear(60, 90), torch.nn.Linear(60, 90)
+    weight = DeepThinWeight(solve(60, 90, 0.1), plain.weight.shape, keep=False)
+    parametrize_by_factors(ours, "weight", weight)
+    torch.nn.utils.parametrize.register_parametrization(plain, "weight", weight)
+    assert list(ours.state_dict()) == list(plain.state_dict())
+    torch.nn.utils.parametrize.remove_parametrizations(ours, "weight")
+    assert list(ours.state_dict()) == ["weight", "bias"] or list(ours.state_dict()) == ["bias", "weight"]
+    x = torch.randn(5, 60)
+    assert torch.equal(ours(x), torch.nn.functional.linear(x, ours.weight, ours.bias))
 
 
 def test_random_factors_keep_the_scale_of_the_weight():
