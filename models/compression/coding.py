@@ -1,7 +1,7 @@
 """Named arrays as one short, self-contained, checked stream of bytes.
 
 An array is laid out as one or more planes of small symbols, and each plane is stored raw, range coded with its own
-counts or Huffman coded; of all the layouts that suit the array's type the smallest result is kept. The stream:
+counts, Huffman coded or deflated; of all the layouts that suit the array's type the smallest is kept. The stream:
 
     magic | number of arrays | arrays | CRC-32 of all that is before
 
@@ -25,7 +25,7 @@ from models.compression.base import Array, CompressionError, StreamError
 from models.compression.layouts import LAYOUTS, suitable
 from ops.coders import CoderError, Symbols, huffman_decode, huffman_encode, huffman_size, range_decode, range_encode
 
-Coder = Literal["raw", "range", "huffman"]
+Coder = Literal["raw", "range", "huffman", "deflate"]
 
 LARGEST: Final = 1 << 30
 """Most bytes of arrays in one stream."""
@@ -33,12 +33,12 @@ LARGEST: Final = 1 << 30
 _MAGIC: Final = b"dta\x01"
 _CRC_BYTES: Final = 4
 _MOST_AXES: Final = 32
-_CODERS: Final[tuple[Coder, ...]] = ("raw", "range", "huffman")
+_CODERS: Final[tuple[Coder, ...]] = ("raw", "range", "huffman", "deflate")
 _DTYPES: Final = tuple(
     map(np.dtype, ("?", "<i1", "<i2", "<i4", "<i8", "<u1", "<u2", "<u4", "<u8", "<f2", "<f4", "<f8"))
 )
-# Huffman codes are tried unasked where they are quick to make; behind a large table they never win over range coding.
-_HUFFMAN_TRIED: Final = 1 << 14
+# Tried unasked up to here: Huffman codes win by their shorter table alone, deflate where arrays repeat themselves.
+_MOST_TRIED: Final = 1 << 14
 
 
 def encode_arrays(arrays: Mapping[str, Array], *, coders: Mapping[str, Coder] | None = None) -> bytes:
@@ -61,7 +61,7 @@ def encode_arrays(arrays: Mapping[str, Array], *, coders: Mapping[str, Coder] | 
         raise CompressionError(f"{total} bytes of arrays; a stream holds at most {LARGEST}")
     parts = [_MAGIC, _number(len(arrays))]
     for name, array in arrays.items():
-        parts.append(_encode_array(name, array, (coders[name],) if name in coders else _CODERS))
+        parts.append(_encode_array(name, array, coders.get(name)))
     body = b"".join(parts)
     return body + zlib.crc32(body).to_bytes(_CRC_BYTES, "little")
 
@@ -97,7 +97,7 @@ def decode_arrays(stream: bytes, *, limit: int = LARGEST) -> dict[str, Array]:
     return arrays
 
 
-def _encode_array(name: str, array: Array, coders: tuple[Coder, ...]) -> bytes:
+def _encode_array(name: str, array: Array, coder: Coder | None) -> bytes:
     stored = np.asarray(array, dtype=array.dtype.newbyteorder("<"))
     if stored.dtype not in _DTYPES:
         raise CompressionError(f"array {name!r} has type {array.dtype}, which a stream cannot store")
@@ -109,21 +109,32 @@ def _encode_array(name: str, array: Array, coders: tuple[Coder, ...]) -> bytes:
     results = []
     for code in suitable(flat):
         parameters, planes = LAYOUTS[code].split(flat)
-        results.append(bytes((code,)) + parameters + b"".join(_encode_plane(plane, coders) for plane in planes))
+        results.append(bytes((code,)) + parameters + b"".join(_encode_plane(plane, coder) for plane in planes))
     return b"".join((*head, min(results, key=len)))
 
 
-def _encode_plane(plane: Symbols, coders: tuple[Coder, ...]) -> bytes:
-    best: tuple[Coder, bytes] | None = ("raw", plane.tobytes()) if "raw" in coders else None
-    if "range" in coders:
-        payload = range_encode(plane, room=None if best is None else len(best[1]) - 1)
-        if payload is not None:
-            best = "range", payload
-    if "huffman" in coders and (best is None or (plane.size <= _HUFFMAN_TRIED and huffman_size(plane) < len(best[1]))):
-        best = "huffman", huffman_encode(plane)
-    assert best is not None
-    coder, payload = best
+def _encode_plane(plane: Symbols, coder: Coder | None) -> bytes:
+    if coder is None:
+        coder, payload = _smallest(plane)
+    elif coder == "range":
+        payload = range_encode(plane) or b""
+    elif coder == "huffman":
+        payload = huffman_encode(plane)
+    else:
+        payload = plane.tobytes() if coder == "raw" else zlib.compress(plane.tobytes(), 9)
     return bytes((_CODERS.index(coder),)) + (b"" if coder == "raw" else _number(len(payload))) + payload
+
+
+def _smallest(plane: Symbols) -> tuple[Coder, bytes]:
+    raw = plane.tobytes()
+    found: dict[Coder, bytes] = {"raw": raw}
+    if ranged := range_encode(plane, room=len(raw)):
+        found["range"] = ranged
+    if plane.size <= _MOST_TRIED:
+        found["deflate"] = zlib.compress(raw, 9)
+        if huffman_size(plane) < min(map(len, found.values())):
+            found["huffman"] = huffman_encode(plane)
+    return min(found.items(), key=lambda item: len(item[1]))
 
 
 def _decode_array(source: _Source, limit: int) -> tuple[str, Array]:
@@ -188,6 +199,8 @@ class _Source:
         if coder == "raw":
             return np.frombuffer(self.take(count * np.dtype(dtype).itemsize), dtype)
         payload = self.take(self.number())
+        if coder == "deflate":
+            return np.frombuffer(_inflate(payload, count * np.dtype(dtype).itemsize), dtype)
         return range_decode(payload, count, dtype) if coder == "range" else huffman_decode(payload, count, dtype)
 
 
@@ -199,3 +212,14 @@ def _number(value: int) -> bytes:
         value >>= 7
     parts.append(value)
     return bytes(parts)
+
+
+def _inflate(payload: bytes, size: int) -> bytes:
+    inflater = zlib.decompressobj()
+    try:
+        data = inflater.decompress(payload, size + 1)
+    except zlib.error as error:
+        raise StreamError(f"a deflated plane is corrupted ({error})") from error
+    if len(data) != size or not inflater.eof or inflater.unused_data:
+        raise StreamError("a deflated plane is corrupted")
+    return data
