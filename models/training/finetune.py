@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import hashlib
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import onnx
+import torch
+from torch import Tensor, nn
 
-from models.compression.base import Array, Compressed
+from models.compression.base import Array, Compressed, CompressionError, Matrix
+from models.training.onnx_net import OnnxNet, posterior
+from models.training.parametrizations import CompressedWeight, parametrization
+from models.training.recordings import Recordings, parent_outputs
+
+_WARM_UP = 0.05
+_SMALLEST_SCALE = 1e-2
 
 Progress = Callable[[float, float], None]
 """Called after each step with the fraction done (0 to 1) and the running loss."""
@@ -47,7 +59,7 @@ def fine_tune(
     parent: onnx.ModelProto | None = None,
     output: str | None = None,
     epochs: int = 4,
-    learning_rate: float = 2e-3,
+    learning_rate: float = 2e-2,
     batch_rows: int = 512,
     hold_out: float = 0.1,
     gradient_clip: float = 1.0,
@@ -91,4 +103,215 @@ def fine_tune(
         CompressionError: the graph has an operator or a form that cannot be trained (the message names it and what is
             supported), a name in `layers` or `frozen` is not in it, or there is no recording.
     """
-    raise NotImplementedError
+    if not feeds:
+        raise CompressionError("fine-tuning needs recordings")
+    name = output or model.graph.output[0].name
+    with _threads(threads):
+        student = _Student(model, layers, frozen, name)
+        targets, independent = parent_outputs(parent or model, name, feeds, threads=threads)
+        objective = _Objective(posterior(model, name), targets)
+        held = _held_out(len(feeds), hold_out, seed)
+        training, held_out = (
+            Recordings([feeds[i] for i in part], [objective.target(targets[i]) for i in part], independent, batch_rows)
+            for part in ([i for i in range(len(feeds)) if i not in held] or held, held)
+        )
+        run = _Run(student, objective, training, held_out, epochs, learning_rate, gradient_clip, seed)
+        stamp = _stamp(model, layers, (epochs, learning_rate, batch_rows, hold_out, gradient_clip, seed, len(feeds)))
+        run.train(checkpoint, stamp, progress)
+        return FineTuned(
+            layers=student.layers(),
+            values=student.values(),
+            loss=objective.name,
+            before=run.history[0],
+            after=run.history[run.best],
+            epoch=run.best,
+            history=tuple(run.history[1:]),
+        )
+
+
+class _Objective:
+    """The loss of an output against the parent's."""
+
+    def __init__(self, operator: str | None, targets: Sequence[Array]) -> None:
+        self.name: Literal["kl", "mse"] = "mse" if operator is None else "kl"
+        self._operator = operator
+        values = np.concatenate([target.reshape(-1).astype(np.float64) for target in targets])
+        self._variance = max(float(values.var()), 1e-30)
+
+    def target(self, values: Array) -> Array:
+        """A target as the loss wants it: log posteriors where the output is a distribution."""
+        values = values.astype(np.float32)
+        return np.log(np.maximum(values, 1e-20)) if self._operator == "Softmax" else values
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Mean over the rows."""
+        if self._operator is None:
+            return nn.functional.mse_loss(output, target) / self._variance
+        log_probs = output.clamp(min=1e-20).log() if self._operator == "Softmax" else output
+        return (target.exp() * (target - log_probs)).sum(-1).mean()
+
+
+class _Student:
+    """The network with compressed weights in it, and what it is told apart from the one that was given by."""
+
+    def __init__(
+        self, model: onnx.ModelProto, layers: Mapping[str, Compressed], frozen: Collection[str], output: str
+    ) -> None:
+        self.net = OnnxNet(model)
+        if output not in self.net.outputs:
+            raise CompressionError(f"the graph has no output {output!r}; its outputs are {', '.join(self.net.outputs)}")
+        self.output = output
+        self._dense: dict[str, Matrix] = {}
+        self._weights: dict[str, CompressedWeight] = {}
+        for name, compressed in layers.items():
+            dense = self._dense[name] = self.net.matrix(name)
+            plan = compressed.plan
+            if dense.shape != (plan.Q, plan.R):
+                raise CompressionError(f"{name!r} is {dense.shape[0]} x {dense.shape[1]}, not {plan.Q} x {plan.R}")
+            inputs_first = self.net.inputs_first(self.net.initialiser(name))
+            self._weights[name] = parametrization(compressed, self.net.shape(name), inputs_first=inputs_first)
+            self.net.parametrize(name, self._weights[name])
+        for name in frozen:
+            for parameter in self.net.trained(name):
+                parameter.requires_grad_(False)
+        replaced = {self.net.initialiser(name) for name in layers}
+        self._others = {name: self.net.value(name) for name in self.net.parameter_names if name not in replaced}
+
+    def run(self, feeds: Mapping[str, Tensor]) -> Tensor:
+        """The output that counts."""
+        return self.net(feeds, [self.output])[self.output]  # type: ignore[no-any-return]
+
+    def layers(self) -> dict[str, Compressed]:
+        """The compressed weights as they are now."""
+        return {
+            name: weight.finish(self.net.trained(name), self._dense[name]) for name, weight in self._weights.items()
+        }
+
+    def values(self) -> dict[str, Array]:
+        """Other initialisers that are no longer what they were."""
+        present = {name: self.net.value(name) for name in self._others}
+        return {name: value for name, value in present.items() if not np.array_equal(value, self._others[name])}
+
+
+class _Run:
+    """The training loop."""
+
+    def __init__(
+        self,
+        student: _Student,
+        objective: _Objective,
+        training: Recordings,
+        held_out: Recordings,
+        epochs: int,
+        learning_rate: float,
+        gradient_clip: float,
+        seed: int,
+    ) -> None:
+        self.student, self.objective, self.training, self.held_out = student, objective, training, held_out
+        self.epochs, self.clip, self.seed = epochs, gradient_clip, seed
+        self.parameters = [p for p in student.net.parameters() if p.requires_grad]
+        self.rates = [
+            learning_rate * max(float(p.detach().square().mean().sqrt()), _SMALLEST_SCALE) for p in self.parameters
+        ]
+        self.optimiser = torch.optim.Adam([{"params": [p]} for p in self.parameters], betas=(0.9, 0.98))
+        self.history: list[float] = []
+        self.best = 0
+        self.kept: dict[str, Any] = {}
+
+    def train(self, checkpoint: Path | None, stamp: str, progress: Progress | None) -> None:
+        """Train to the end, or on from the checkpoint, and take the best weights."""
+        if checkpoint is None or not self._resume(checkpoint, stamp):
+            self._judge()
+        for epoch in range(len(self.history), self.epochs + 1):
+            self._epoch(epoch - 1, progress)
+            self._judge()
+            if checkpoint is not None:
+                self._save(checkpoint, stamp)
+        self.student.net.load_state_dict(self.kept)
+
+    def _epoch(self, epoch: int, progress: Progress | None) -> None:
+        steps = self.training.steps()
+        running = math.nan
+        for number, batch in enumerate(self.training.batches(np.random.default_rng([self.seed, epoch]))):
+            share = (epoch + (number + 1) / steps) / self.epochs
+            self._set_rate(share)
+            loss = self.objective.loss(self.student.run(batch.feeds), batch.targets)
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
+            if torch.isfinite(norm):
+                self.optimiser.step()
+            value = loss.item()
+            running = value if math.isnan(running) else 0.95 * running + 0.05 * value
+            if progress is not None:
+                progress(min(share, 1.0), running)
+
+    def _set_rate(self, share: float) -> None:
+        rise = min(1.0, share / _WARM_UP)
+        fall = 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, share - _WARM_UP) / (1 - _WARM_UP))))
+        for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
+            group["lr"] = rate * rise * fall
+
+    def _judge(self) -> None:
+        total = rows = 0.0
+        with torch.no_grad():
+            for batch in self.held_out.batches():
+                total += batch.rows * float(self.objective.loss(self.student.run(batch.feeds), batch.targets))
+                rows += batch.rows
+        self.history.append(total / rows)
+        if len(self.history) == 1 or self.history[-1] < self.history[self.best]:
+            self.best = len(self.history) - 1
+            self.kept = {name: value.detach().clone() for name, value in self.student.net.state_dict().items()}
+
+    def _save(self, path: Path, stamp: str) -> None:
+        state = {
+            "stamp": stamp,
+            "history": self.history,
+            "best": self.best,
+            "kept": self.kept,
+            "net": self.student.net.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+        temporary = path.with_suffix(".tmp")
+        torch.save(state, temporary)
+        temporary.replace(path)
+
+    def _resume(self, path: Path, stamp: str) -> bool:
+        """Whether there was a checkpoint of this very run."""
+        if not path.is_file():
+            return False
+        state = torch.load(path, weights_only=True)
+        if state["stamp"] != stamp:
+            return False
+        self.history, self.best, self.kept = state["history"], state["best"], state["kept"]
+        self.student.net.load_state_dict(state["net"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        return True
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """PyTorch on so many threads inside the block."""
+    earlier = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(earlier)
+
+
+def _held_out(count: int, share: float, seed: int) -> list[int]:
+    """Recordings that are not trained on."""
+    kept = min(max(1, round(share * count)), max(1, count - 1))
+    return sorted(int(i) for i in np.random.default_rng(seed).permutation(count)[:kept])
+
+
+def _stamp(model: onnx.ModelProto, layers: Mapping[str, Compressed], settings: object) -> str:
+    """What tells one run from another: a checkpoint of another one is of no use."""
+    digest = hashlib.sha256(model.SerializeToString())
+    for name, compressed in sorted(layers.items()):
+        digest.update(f"{name} {compressed.plan.method}".encode())
+        for key, array in sorted(compressed.arrays.items()):
+            digest.update(key.encode() + np.ascontiguousarray(array).tobytes())
+    digest.update(repr(settings).encode())
+    return digest.hexdigest()

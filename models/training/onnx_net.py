@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import onnx
@@ -70,26 +71,30 @@ class OnnxNet(nn.Module):
             else:
                 self.register_buffer(self._leaf[name], tensor(array), persistent=False)
         self._last_use = _last_uses(self._nodes, self.outputs)
+        self._factored: dict[str, str] = {}
 
     def forward(self, feeds: Mapping[str, Tensor], wanted: Iterable[str] | None = None) -> dict[str, Tensor]:
         """Values of the `wanted` names (the graph's outputs when None) for values of its inputs."""
         kept = set(self.outputs if wanted is None else wanted)
-        known = {name: getattr(self, leaf) for name, leaf in self._leaf.items()}
+        known = {name: getattr(self, leaf) for name, leaf in self._leaf.items() if name not in self._factored}
         for name in self.inputs:
             if name not in feeds:
                 raise CompressionError(f"there is no value for the graph's input {name!r}")
             known[name] = feeds[name]
         for number, node in enumerate(self._nodes):
-            arguments = [known[name] if name else None for name in node.inputs]
+            if any(self._origin.get(name) in self._factored for name in node.outputs):
+                continue
+            arguments = [known.get(name) for name in node.inputs]
+            leaf = self._factored.get(self._weight_of(node))
             try:
-                result = OPERATORS[node.op](node, arguments)
+                result = OPERATORS[node.op](node, arguments) if leaf is None else self._product(leaf, arguments)
             except (RuntimeError, IndexError, TypeError) as error:
                 raise node.error(str(error)) from error
             values = (result,) if isinstance(result, Tensor) else result
             known.update((name, value) for name, value in zip(node.outputs, values, strict=False) if name)
             for name in self._last_use.get(number, ()):
                 if name not in kept:
-                    del known[name]
+                    known.pop(name, None)
         return {name: known[name] for name in kept}
 
     def initialiser(self, name: str) -> str:
@@ -138,14 +143,22 @@ class OnnxNet(nn.Module):
         return np.ascontiguousarray(values.reshape(R, -1).T)
 
     def parametrize(self, name: str, parametrization: nn.Module) -> None:
-        """Compute a weight, in its shape, by a parametrization (see `torch.nn.utils.parametrize`)."""
-        parametrize.register_parametrization(self, self._leaf[self.initialiser(name)], parametrization)
+        """Compute a weight, in its shape, by a parametrization (see `torch.nn.utils.parametrize`).
+
+        One with a method `product(x, *values)` is asked for ``x · W`` instead where that is all the graph does with it.
+        """
+        name = self.initialiser(name)
+        parametrize.register_parametrization(self, self._leaf[name], parametrization)
+        users = [n for n in self._nodes if name in (self._origin.get(given, given) for given in n.inputs)]
+        plain = [n for n in users if _multiplies(n) or n.outputs[0] in self._origin]
+        if hasattr(parametrization, "product") and plain == users:
+            self._factored[name] = self._leaf[name]
 
     def trained(self, name: str) -> list[nn.Parameter]:
         """The parameters behind an initialiser: itself, or the values that its parametrization works on."""
         leaf = self._leaf[self.initialiser(name)]
         if parametrize.is_parametrized(self, leaf):
-            return list(self.parametrizations[leaf].parameters())  # type: ignore[index, union-attr]
+            return _originals(cast(parametrize.ParametrizationList, self.parametrizations[leaf]))  # type: ignore[index]
         value = getattr(self, leaf)
         return [value] if isinstance(value, nn.Parameter) else []
 
@@ -159,8 +172,30 @@ class OnnxNet(nn.Module):
         """Shape of an initialiser."""
         return tuple(getattr(self, self._leaf[self.initialiser(name)]).shape)
 
+    def _weight_of(self, node: Node) -> str:
+        given = node.inputs[1] if len(node.inputs) > 1 else ""
+        return self._origin.get(given, given)
+
+    def _product(self, leaf: str, arguments: Sequence[Tensor | None]) -> Tensor:
+        values = cast(parametrize.ParametrizationList, self.parametrizations[leaf])  # type: ignore[index]
+        product: Tensor = values[0].product(arguments[0], *_originals(values))  # type: ignore[operator]
+        bias = arguments[2] if len(arguments) > 2 else None
+        return product if bias is None else product + bias
+
     def _is_recurrent(self, name: str) -> bool:
         return any(node.op == "GRU" and name in node.inputs for node in self._nodes)
+
+
+def _multiplies(node: Node) -> bool:
+    """Whether a node is ``x · W``, or that plus a bias, and nothing else."""
+    if node.op == "Gemm":
+        return node.get("alpha", 1.0) == node.get("beta", 1.0) == 1.0 and not node.get("transA", 0)
+    return node.op == "MatMul"
+
+
+def _originals(values: parametrize.ParametrizationList) -> list[nn.Parameter]:
+    """The tensors that a parametrization works on, in the order in which it takes them."""
+    return [cast(nn.Parameter, getattr(values, f"original{number}")) for number in range(values.ntensors)]
 
 
 def posterior(model: onnx.ModelProto, output: str) -> str | None:
