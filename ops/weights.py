@@ -83,6 +83,9 @@ def codebook_csr_weight(
     if codebook.size < 1 or codebook[0] != 0:
         raise FormatError("the first value of the codebook must be 0")
     outputs = _outputs(starts, count)
+    for name, stream, bits in (("symbols", symbols, value_bits), ("gaps", gaps, gap_bits)):
+        if stream.size != packed_bytes(bits, count):
+            raise FormatError(f"{name} must be {packed_bytes(bits, count)} bytes, not {stream.size}")
     symbol = unpack_bits(symbols, value_bits, count)
     if count and symbol.max() >= codebook.size:
         raise FormatError(f"a symbol of {symbol.max()} names none of {codebook.size} values")

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, RuntimeException
 
 from ops import graph
 
-REFUSED = (Fail, InvalidArgument, RuntimeException)
-"""What ONNX Runtime raises, at one moment or another, for a status that an operator returns."""
+REFUSED = (Fail, InvalidArgument, InvalidGraph, RuntimeException)
+"""What ONNX Runtime raises, at one moment or another, for inputs that an operator does not take."""
 
 Float = NDArray[np.float32]
 
