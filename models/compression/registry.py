@@ -12,8 +12,9 @@ from models.compression.dense import Dense
 from models.compression.int4 import Int4
 from models.compression.int8 import Int8
 from models.compression.low_rank import LowRank
+from models.compression.pruned_csr import PrunedCsr
 
-_ALL: Final[tuple[Method, ...]] = (Dense(), DeepThin(), LowRank(), Int8(), Int4())
+_ALL: Final[tuple[Method, ...]] = (Dense(), DeepThin(), LowRank(), PrunedCsr(), Int8(), Int4())
 
 METHODS: Final[Mapping[str, Method]] = MappingProxyType({method.name: method for method in _ALL})
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from models.compression.base import Array, GraphBuilder, SizeError, StreamError
 
-Expected = Mapping[str, tuple[npt.DTypeLike, Sequence[int]]]
+Expected = Mapping[str, tuple[Any, Sequence[int]]]
+"""Types, as NumPy takes them, and shapes by name."""
 
 
 def budget(name: str, Q: int, R: int, relative_size: float, reachable: tuple[float, float]) -> int:
