@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from models.compression.base import Array, Compressed, CompressionError, Matrix
+from models.training.compressed_weight import CompressedWeight
 from models.training.onnx_net import OnnxNet, posterior
-from models.training.parametrizations import CompressedWeight, parametrization
+from models.training.parametrizations import parametrization
 from models.training.recordings import Recordings, parent_outputs
 
 _WARM_UP = 0.05

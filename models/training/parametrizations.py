@@ -1,102 +1,25 @@
-"""Compressed weights inside PyTorch networks: what a method stores is trained, in the form in which it is stored.
+"""The trainable form of a weight compressed by any method.
 
-Each class is a parametrization (`torch.nn.utils.parametrize`): the module that it is registered on goes on using its
-`weight` as an ordinary tensor, computed from the stored values at each access.
+Where a method stores whole numbers (places, indices, codes), they stay as they are, with one exception: those of int8
+and int4 *are* the weight, so the weight itself is trained and rounded at each step, with the gradient passed through
+the rounding (Bengio et al., arXiv 1308.3432). Their scales stay.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from models.compression.base import Array, Compressed, CompressionError, Matrix, finish
+from models.compression.base import Array, Compressed, CompressionError
 from models.compression.deepthin import geometry_of
 from models.compression.registry import method
+from models.training.compressed_weight import CompressedWeight, as_array
 from models.training.deepthin import deepthin_linear, reconstruct
-
-
-class CompressedWeight(nn.Module):
-    """Base of the parametrizations. A subclass says which of a method's arrays are trained and what they stand for.
-
-    Attributes:
-        trained: names of the arrays that are trained; all others stay as they are. The matrix is proportional to the
-            first.
-        compressed: the weight as it was given.
-        fixed: names of the arrays that stay, kept as buffers.
-    """
-
-    trained: tuple[str, ...]
-
-    def __init__(self, compressed: Compressed, shape: Sequence[int], *, inputs_first: bool) -> None:
-        """A compressed weight for a tensor of `shape`: [Q, R] if `inputs_first`, otherwise [R, ...]."""
-        super().__init__()
-        self.compressed = compressed
-        self.shape = tuple(shape)
-        self.inputs_first = inputs_first
-        self.fixed = tuple(name for name in compressed.arrays if name not in self.trained)
-        for name in self.fixed:
-            self.register_buffer(name, torch.from_numpy(np.array(compressed.arrays[name])))
-        self.prepare()
-
-    @property
-    def Q(self) -> int:
-        """Inputs."""
-        return self.compressed.plan.Q
-
-    @property
-    def R(self) -> int:
-        """Outputs."""
-        return self.compressed.plan.R
-
-    def prepare(self) -> None:
-        """Work out what `matrix` needs of the fixed arrays; called again when they were loaded."""
-
-    def matrix(self, *values: Tensor) -> Tensor:
-        """The matrix [Q, R] that the trained values stand for."""
-        raise NotImplementedError
-
-    def right_inverse(self, weight: Tensor) -> tuple[Tensor, ...]:
-        """The values to start from, whatever `weight` is: those of the compressed weight."""
-        return tuple(
-            torch.tensor(self.compressed.arrays[name], dtype=torch.float32, device=weight.device)
-            for name in self.trained
-        )
-
-    def forward(self, *values: Tensor) -> Tensor:
-        """The weight."""
-        matrix = self.matrix(*values)
-        return (matrix if self.inputs_first else matrix.t()).reshape(self.shape)
-
-    def arrays(self, values: Sequence[Tensor]) -> dict[str, Array]:
-        """What the method stores for these values."""
-        new = dict(zip(self.trained, (_numpy(value) for value in values), strict=True))
-        stored = {name: new.get(name) for name in self.compressed.arrays}
-        return {name: self._buffer(name) if array is None else array for name, array in stored.items()}
-
-    def finish(self, values: Sequence[Tensor], weight: Matrix) -> Compressed:
-        """The weight with these values; its error is that from `weight` [Q, R]."""
-        plan = self.compressed.plan
-        return finish(method(plan.method), weight, plan, self.arrays(values), None)
-
-    def _buffer(self, name: str) -> npt.NDArray[Any]:
-        return np.ascontiguousarray(getattr(self, name).detach().cpu().numpy())
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
-        # How much a sparse weight stores may depend on its values, so a buffer takes the shape of what it loads.
-        for name in self.fixed:
-            if prefix + name in state_dict:
-                setattr(self, name, torch.empty_like(state_dict[prefix + name]))
-        super()._load_from_state_dict(state_dict, prefix, *arguments)
-        self.prepare()
-
-
-def _numpy(values: Tensor) -> npt.NDArray[np.float32]:
-    return np.ascontiguousarray(values.detach().cpu().numpy(), dtype=np.float32)
+from models.training.gathering import gathered, permuted
+from ops.hashing import hashed_entries, shuffled_positions
 
 
 class DenseWeight(CompressedWeight):
@@ -137,11 +60,111 @@ class DeepThinFactors(CompressedWeight):
         return deepthin_linear(x, values[0], values[1], None, geometry_of(self.compressed.plan))
 
 
-_PARAMETRIZATIONS: Mapping[str, type[CompressedWeight]] = {
+class ShuffledFactors(CompressedWeight):
+    """`deepthin-shuffled`: both factors."""
+
+    trained = ("Xf", "Wf")
+    order: Tensor
+
+    def prepare(self) -> None:
+        """The places of the entries in the product."""
+        order = shuffled_positions(self.Q, self.R, int(self.compressed.plan.geometry["seed"]))
+        self.register_buffer("order", torch.from_numpy(order), persistent=False)
+
+    def matrix(self, *values: Tensor) -> Tensor:
+        """The product's values in the order of the permutation."""
+        return permuted((values[0] @ values[1]).reshape(-1), self.order).reshape(self.R, self.Q).t()
+
+
+class HashedWeight(CompressedWeight):
+    """`hashed`: the shared values."""
+
+    trained = ("values",)
+    index: Tensor
+    sign: Tensor
+
+    def prepare(self) -> None:
+        """Which value each entry has."""
+        geometry = self.compressed.plan.geometry
+        index, sign = hashed_entries(self.Q, self.R, int(geometry["K"]), int(geometry["seed"]))
+        self.register_buffer("index", torch.from_numpy(index.astype(np.int64, order="C")), persistent=False)
+        self.register_buffer("sign", torch.from_numpy(np.array(sign, order="C")), persistent=False)
+
+    def matrix(self, *values: Tensor) -> Tensor:
+        """The values where the hash puts them."""
+        return gathered(values[0], self.index) * self.sign
+
+
+class RoundedWeight(CompressedWeight):
+    """Base of `int8` and `int4`: the weight itself, rounded at each step."""
+
+    trained = ("weight",)
+    lowest: int
+    highest: int
+    scale: Tensor
+
+    def right_inverse(self, weight: Tensor) -> tuple[Tensor, ...]:
+        """The rounded weight that was given."""
+        given = method(self.compressed.plan.method).decompress(self.compressed)
+        return (torch.tensor(given, dtype=torch.float32, device=weight.device),)
+
+    def steps(self) -> Tensor:
+        """What a code of one stands for, of a shape that goes with [Q, R]."""
+        raise NotImplementedError
+
+    def codes(self, weight: Tensor) -> Tensor:
+        """The whole number nearest to each entry."""
+        return torch.round(weight / self.steps()).clamp(self.lowest, self.highest)
+
+    def matrix(self, *values: Tensor) -> Tensor:
+        """The rounded weight, whose gradient is that of the weight."""
+        return values[0] + (self.codes(values[0]) * self.steps() - values[0]).detach()
+
+
+class Int8Weight(RoundedWeight):
+    """`int8`. That ONNX Runtime rounds the inputs too is not part of the training."""
+
+    lowest, highest = -127, 127
+    zero: Tensor
+
+    def steps(self) -> Tensor:
+        """A scale per output."""
+        return self.scale
+
+    def arrays(self, values: Sequence[Tensor]) -> dict[str, Array]:
+        """The codes around their zero."""
+        codes = as_array(self.codes(values[0]) + self.zero).astype(np.uint8)
+        return {name: codes if name == "weight" else self.stored(name) for name in self.compressed.arrays}
+
+
+class Int4Weight(RoundedWeight):
+    """`int4`. That ONNX Runtime rounds the inputs too is not part of the training."""
+
+    lowest, highest = -8, 7
+
+    def steps(self) -> Tensor:
+        """A scale per block of inputs and output, for each input."""
+        block = int(self.compressed.plan.geometry["block"])
+        return self.scale.reshape(self.R, -1).repeat_interleave(block, dim=1)[:, : self.Q].t()
+
+    def arrays(self, values: Sequence[Tensor]) -> dict[str, Array]:
+        """The codes above their lowest, two to a byte; behind the last input they stand for zero."""
+        packed = self.compressed.arrays["weight"]
+        codes = np.full((self.R, 2 * packed[0].size), -self.lowest, np.uint8)
+        codes[:, : self.Q] = as_array(self.codes(values[0]) - self.lowest).T
+        return {"weight": (codes[:, ::2] | codes[:, 1::2] << 4).reshape(packed.shape), "scale": self.stored("scale")}
+
+
+PARAMETRIZATIONS: Mapping[str, type[CompressedWeight]] = {
     "dense": DenseWeight,
     "low-rank": LowRankWeight,
     "deepthin": DeepThinFactors,
+    "deepthin-shuffled": ShuffledFactors,
+    "hashed": HashedWeight,
+    "int8": Int8Weight,
+    "int4": Int4Weight,
 }
+"""By the name of the method."""
 
 
 def parametrization(compressed: Compressed, shape: Sequence[int], *, inputs_first: bool) -> CompressedWeight:
@@ -151,6 +174,6 @@ def parametrization(compressed: Compressed, shape: Sequence[int], *, inputs_firs
         CompressionError: the method's weights cannot be trained; the message names those whose weights can.
     """
     name = compressed.plan.method
-    if name not in _PARAMETRIZATIONS:
-        raise CompressionError(f"weights of method {name!r} cannot be trained: use {', '.join(_PARAMETRIZATIONS)}")
-    return _PARAMETRIZATIONS[name](compressed, shape, inputs_first=inputs_first)
+    if name not in PARAMETRIZATIONS:
+        raise CompressionError(f"weights of method {name!r} cannot be trained: use {', '.join(PARAMETRIZATIONS)}")
+    return PARAMETRIZATIONS[name](compressed, shape, inputs_first=inputs_first)
