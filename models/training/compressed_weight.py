@@ -1,0 +1,98 @@
+"""Compressed weights inside PyTorch networks: what a method stores is trained, in the form in which it is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from models.compression.base import Array, Compressed, Matrix, finish
+from models.compression.registry import method
+
+
+class CompressedWeight(nn.Module):
+    """Base of the parametrizations. A subclass says which of a method's arrays are trained and what they stand for.
+
+    The module that one is registered on (`torch.nn.utils.parametrize`) goes on using its weight as an ordinary tensor,
+    computed from the stored values at each access.
+
+    Attributes:
+        trained: names of the arrays that are trained; all others stay as they are. The matrix is proportional to the
+            first.
+        compressed: the weight as it was given.
+        fixed: names of the arrays that stay, kept as buffers.
+    """
+
+    trained: tuple[str, ...]
+
+    def __init__(self, compressed: Compressed, shape: Sequence[int], *, inputs_first: bool) -> None:
+        """A compressed weight for a tensor of `shape`: [Q, R] if `inputs_first`, otherwise [R, ...]."""
+        super().__init__()
+        self.compressed = compressed
+        self.shape = tuple(shape)
+        self.inputs_first = inputs_first
+        self.fixed = tuple(name for name in compressed.arrays if name not in self.trained)
+        for name in self.fixed:
+            self.register_buffer(name, torch.from_numpy(np.array(compressed.arrays[name])))
+        self.prepare()
+
+    @property
+    def Q(self) -> int:
+        """Inputs."""
+        return self.compressed.plan.Q
+
+    @property
+    def R(self) -> int:
+        """Outputs."""
+        return self.compressed.plan.R
+
+    def prepare(self) -> None:
+        """Work out what `matrix` needs of the fixed arrays; called again when they were loaded."""
+
+    def matrix(self, *values: Tensor) -> Tensor:
+        """The matrix [Q, R] that the trained values stand for."""
+        raise NotImplementedError
+
+    def right_inverse(self, weight: Tensor) -> tuple[Tensor, ...]:
+        """The values to start from, whatever `weight` is: those of the compressed weight."""
+        return tuple(
+            torch.tensor(self.compressed.arrays[name], dtype=torch.float32, device=weight.device)
+            for name in self.trained
+        )
+
+    def forward(self, *values: Tensor) -> Tensor:
+        """The weight."""
+        matrix = self.matrix(*values)
+        return (matrix if self.inputs_first else matrix.t()).reshape(self.shape)
+
+    def arrays(self, values: Sequence[Tensor]) -> dict[str, Array]:
+        """What the method stores for these values."""
+        new = dict(zip(self.trained, (as_array(value) for value in values), strict=True))
+        stored = {name: new.get(name) for name in self.compressed.arrays}
+        return {name: self.stored(name) if array is None else array for name, array in stored.items()}
+
+    def finish(self, values: Sequence[Tensor], weight: Matrix) -> Compressed:
+        """The weight with these values; its error is that from `weight` [Q, R]."""
+        plan = self.compressed.plan
+        return finish(method(plan.method), weight, plan, self.arrays(values), None)
+
+    def stored(self, name: str) -> npt.NDArray[Any]:
+        """A fixed array."""
+        return np.array(getattr(self, name).detach().cpu().numpy())
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        # How much a sparse weight stores may depend on its values, so a buffer takes the shape of what it loads.
+        for name in self.fixed:
+            if prefix + name in state_dict:
+                setattr(self, name, torch.empty_like(state_dict[prefix + name]))
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+        self.prepare()
+
+
+def as_array(values: Tensor) -> npt.NDArray[np.float32]:
+    """A tensor's values."""
+    return np.ascontiguousarray(values.detach().cpu().numpy(), dtype=np.float32)
