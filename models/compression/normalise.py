@@ -53,6 +53,10 @@ def normalise(model: onnx.ModelProto) -> Normalised:
     del model.graph.input[:]
     model.graph.input.extend(inputs)
     model.ir_version = max(model.ir_version, 8)
+    for node in model.graph.node:
+        if node.op_type == "GRU" and not node.output[0]:
+            # All states, which calibration looks at, even where the network reads the last one only.
+            node.output[0] = f"{node.output[1]}.states"
     return Normalised(model, _Folder(model.graph).fold())
 
 

@@ -1,0 +1,201 @@
+"""Reading checkpoints from strangers: ONNX files, model packages and safetensors, none of which can run code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto
+
+from models.compression.archive import Archive
+from models.compression.base import CompressionError
+from models.compression.normalise import inner_graphs
+from models.package import GRAPH_FILE, MANIFEST_FILE, Manifest, parse_manifest
+
+MAX_BYTES: Final = 1 << 30
+"""Largest checkpoint, unpacked."""
+
+NAMES: Final = ("checkpoint.onnx", "checkpoint.zip", "checkpoint.safetensors")
+CONFIG_NAME: Final = "config.toml"
+
+_MAX_MANIFEST: Final = 1 << 20
+_MAX_NODES: Final = 200_000
+
+
+class CheckpointError(CompressionError):
+    """A checkpoint that is damaged, of an unknown kind, or not allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint that has passed the checks.
+
+    Attributes:
+        model: the network, all weights inside.
+        manifest: what the package (or the training configuration) says about it; None for a bare network.
+        bytes: size of the file that was read.
+    """
+
+    model: onnx.ModelProto
+    manifest: Manifest | None
+    bytes: int
+
+
+def read(folder: Path, *, max_bytes: int = MAX_BYTES) -> Checkpoint:
+    """The checkpoint in a job's folder: the one file of `NAMES` that is there.
+
+    Raises:
+        CheckpointError: none or several of them are there, or it cannot be used; the message says why.
+        ManifestError: the manifest of a package is wrong.
+    """
+    found = [name for name in NAMES if (folder / name).is_file()]
+    if len(found) != 1:
+        raise CheckpointError(f"one checkpoint is needed, as one of {', '.join(NAMES)}; there are {len(found)}")
+    path = folder / found[0]
+    size = path.stat().st_size
+    if size > max_bytes:
+        raise CheckpointError(f"the checkpoint has {size} bytes; {max_bytes} are allowed")
+    if path.suffix == ".onnx":
+        return Checkpoint(parse(path.read_bytes()), None, size)
+    if path.suffix == ".zip":
+        return Checkpoint(*_package(path, max_bytes), size)
+    from models.compression.tensors import read_safetensors
+
+    model, manifest = read_safetensors(path, folder / CONFIG_NAME)
+    check(model)
+    return Checkpoint(model, manifest, size)
+
+
+def parse(data: bytes) -> onnx.ModelProto:
+    """The ONNX model in `data`, checked.
+
+    Raises:
+        CheckpointError: it is not one, is damaged, or refers to other files.
+    """
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except DecodeError as error:
+        raise CheckpointError(f"the checkpoint is not an ONNX model{_looks_like(data)}") from error
+    if not model.graph.node:
+        raise CheckpointError(f"the checkpoint is not an ONNX model, or an empty one{_looks_like(data)}")
+    check(model)
+    return model
+
+
+def check(model: onnx.ModelProto) -> None:
+    """Check a model without running it.
+
+    Raises:
+        CheckpointError: it refers to other files, a tensor does not have the bytes of its shape, or it breaks ONNX's
+            rules.
+    """
+    nodes = 0
+    for graph in _graphs(model):
+        nodes += len(graph.node)
+        if nodes > _MAX_NODES:
+            raise CheckpointError(f"the network has more than {_MAX_NODES} nodes")
+        if graph.sparse_initializer:
+            raise CheckpointError("the network has sparse initialisers, which are not supported: make them dense")
+    for tensor in _tensors(model):
+        _check_tensor(tensor)
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise CheckpointError(f"the checkpoint breaks the rules of ONNX: {error}") from error
+    except Exception as error:  # Serialising a model that is too large for one message raises others.
+        raise CheckpointError(f"the checkpoint cannot be checked: {error}") from error
+
+
+def _package(path: Path, max_bytes: int) -> tuple[onnx.ModelProto, Manifest]:
+    with Archive(path, max_bytes=max_bytes, max_members=64) as archive:
+        names = archive.names()
+        manifests = [name for name in names if name.split("/")[-1] == MANIFEST_FILE]
+        if len(manifests) != 1 or manifests[0].count("/") > 1:
+            raise CheckpointError(
+                f"a model package has one {MANIFEST_FILE} and one {GRAPH_FILE}, in one folder at most; "
+                f"this zip file has {', '.join(names[:8]) or 'nothing'}"
+            )
+        folder = manifests[0].removesuffix(MANIFEST_FILE)
+        manifest = parse_manifest(archive.read(manifests[0], _MAX_MANIFEST))
+        return parse(archive.read(folder + GRAPH_FILE, max_bytes)), manifest
+
+
+def _looks_like(data: bytes) -> str:
+    if data[:2] == b"PK":
+        return ": it looks like a zip file, or like a PyTorch checkpoint, which is never opened; export it to ONNX"
+    if data[:1] == b"\x80":
+        return ": it looks like a pickle, which is never opened; export the network to ONNX"
+    if data[:4] == b"\x89HDF":
+        return ": it looks like HDF5; export the network to ONNX"
+    return ""
+
+
+def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
+    waiting = [model.graph]
+    for function in model.functions:
+        for node in function.node:
+            waiting.extend(inner_graphs(node))
+    while waiting:
+        graph = waiting.pop()
+        yield graph
+        for node in graph.node:
+            waiting.extend(inner_graphs(node))
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
+    nodes = [node for function in model.functions for node in function.node]
+    for graph in _graphs(model):
+        yield from graph.initializer
+        nodes.extend(graph.node)
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
+                raise CheckpointError(f"node {node.name or node.op_type!r} has a sparse tensor, which is not supported")
+
+
+def _check_tensor(tensor: TensorProto) -> None:
+    name = tensor.name or "a constant"
+    if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
+        raise CheckpointError(f"{name} is kept in another file (external data): put all weights into the .onnx file")
+    if any(size < 0 for size in tensor.dims):
+        raise CheckpointError(f"{name} has a negative axis")
+    if tensor.HasField("raw_data") and tensor.data_type != TensorProto.STRING:
+        try:
+            width = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        except (KeyError, ValueError) as error:
+            raise CheckpointError(f"{name} has an unknown element type {tensor.data_type}") from error
+        expected = width
+        for size in tensor.dims:
+            expected *= int(size)
+        # Types narrower than a byte are packed.
+        if len(tensor.raw_data) > expected or (len(tensor.raw_data) < expected and tensor.data_type in _WHOLE):
+            raise CheckpointError(f"{name} has {len(tensor.raw_data)} bytes where its shape takes {expected}")
+
+
+_WHOLE: Final = frozenset(
+    getattr(TensorProto, name)
+    for name in ("FLOAT", "FLOAT16", "DOUBLE", "BFLOAT16", "INT8", "INT16", "INT32", "INT64", "UINT8", "BOOL")
+)
+
+
+def values_are_finite(model: onnx.ModelProto) -> None:
+    """Check that no weight is NaN or infinite.
+
+    Raises:
+        CheckpointError: one is; the message names it.
+    """
+    for tensor in model.graph.initializer:
+        if tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE):
+            array = onnx.numpy_helper.to_array(tensor)
+            # Masks are allowed to be infinite; weights are not.
+            if array.ndim >= 2 and array.size > 1 and np.isnan(array).any():
+                raise CheckpointError(f"{tensor.name} holds values that are not numbers")
