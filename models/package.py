@@ -254,8 +254,7 @@ class ModelPackage:
         try:
             draft.chmod(0o755)
             (draft / GRAPH_FILE).write_bytes(graph)
-            text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False)
-            (draft / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
+            (draft / MANIFEST_FILE).write_bytes(manifest_text(manifest))
             if target.exists():
                 old = Path(tempfile.mkdtemp(prefix=f".{manifest.name}-old-", dir=folder))
                 target.rename(old / target.name)
@@ -267,6 +266,12 @@ class ModelPackage:
             shutil.rmtree(draft, ignore_errors=True)
             raise
         return cls(target, manifest)
+
+
+def manifest_text(manifest: Manifest) -> bytes:
+    """What `manifest.json` holds for `manifest`."""
+    text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    return f"{text}\n".encode()
 
 
 def parse_manifest(text: bytes | str, source: str = MANIFEST_FILE) -> Manifest:

@@ -42,7 +42,8 @@ def find_graph(name: str, beside: Path) -> Path:
 class ModelStore:
     """Packages in a list of folders, earlier folders winning over later ones.
 
-    The file `default` in a folder holds the name that the alias `default` stands for.
+    The first line of the file `default` in a folder holds the name that the alias `default` stands for; the lines after
+    it hold what it stood for before, the latest first.
     """
 
     def __init__(self, roots: Sequence[Path] | None = None) -> None:
@@ -58,18 +59,22 @@ class ModelStore:
                     for root in self.roots
                     if root.is_dir()
                     for folder in root.iterdir()
-                    if _usable(folder.name) and (folder / MANIFEST_FILE).is_file()
+                    if is_model_name(folder.name) and (folder / MANIFEST_FILE).is_file()
                 }
             )
         )
 
     def default(self) -> str | None:
         """The name behind the alias `default`, or None when no folder says."""
+        return next(iter(self.defaults()), None)
+
+    def defaults(self) -> tuple[str, ...]:
+        """The name behind the alias `default`, then the names that were behind it before, the latest first."""
         for root in self.roots:
             file = root / DEFAULT_ALIAS
             if file.is_file():
-                return file.read_text(encoding="utf-8").strip() or None
-        return None
+                return tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
+        return ()
 
     def resolve(self, name: str) -> str:
         """The real name behind `name`, which may be the alias `default`.
@@ -89,7 +94,7 @@ class ModelStore:
         Raises:
             UnknownModelError: nothing of that name is here.
         """
-        if _usable(name):
+        if is_model_name(name):
             for root in self.roots:
                 if (root / name / MANIFEST_FILE).is_file():
                     return root / name
@@ -110,5 +115,6 @@ class ModelStore:
         return package
 
 
-def _usable(name: str) -> bool:
+def is_model_name(name: str) -> bool:
+    """Whether a model can be called `name`."""
     return name not in _RESERVED and _NAME.fullmatch(name) is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
@@ -15,20 +15,27 @@ from models.store import ModelStore
 from ops import library
 from service import errors
 from service.hub import Hub
+from service.jobs.service import JobService
+from service.jobs.supervisor import WORKER
+from service.jobs.uploads import body_limit
+from service.keeper import ModelKeeper
 from service.metrics import Metrics
-from service.middleware import BodyLimitMiddleware, RequestMiddleware
-from service.routes import health, metrics, models, transcribe
+from service.middleware import BodyLimit, BodyLimitMiddleware, RequestMiddleware
+from service.routes import compress, health, jobs, metrics, models, transcribe
 from service.scheduler import Scheduler
 from service.settings import Settings
 from service.transcription import Transcriber
 
 
-def create_app(settings: Settings | None = None, registry: CollectorRegistry | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None, registry: CollectorRegistry | None = None, *, worker: Sequence[str] = WORKER
+) -> FastAPI:
     """An application with its own models, queue and metrics.
 
     Args:
         settings: without them, those of the environment.
         registry: where the metrics are registered; without it, a new one.
+        worker: the command that does one compression job; the job's id is put behind it.
 
     Raises:
         LibraryMissingError, LibraryMismatchError: the operator library cannot be used, so that no model could.
@@ -46,17 +53,22 @@ def create_app(settings: Settings | None = None, registry: CollectorRegistry | N
             capacity=settings.queue_length,
             retry_after=settings.retry_after_seconds,
         )
+        store = ModelStore(settings.model_folders)
         hub = Hub(
-            ModelStore(settings.model_folders),
+            store,
             instruments,
             wanted=settings.models,
             max_models=settings.max_models,
             load=partial(Recogniser.load, threads=settings.session_threads),
         )
+        keeper = ModelKeeper(settings.home / "models", store, hub)
+        service = JobService(settings, hub, keeper, instruments, worker=worker)
         app.state.hub = hub
+        app.state.keeper = keeper
+        app.state.jobs = service
         app.state.scheduler = scheduler
         app.state.transcriber = Transcriber(hub, scheduler, instruments, max_seconds=settings.max_seconds)
-        async with hub.running():
+        async with hub.running(), service.running():
             yield
             await scheduler.close(settings.drain_seconds)
 
@@ -69,9 +81,12 @@ def create_app(settings: Settings | None = None, registry: CollectorRegistry | N
     app.state.settings = settings
     app.state.metrics = instruments
     errors.install(app)
-    for routes in (transcribe, models, health, metrics):
+    for routes in (transcribe, compress, jobs, models, health, metrics):
         app.include_router(routes.router)
     # Added last, runs first: it must see every answer, that of the body limit included.
-    app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_bytes)
+    uploads = BodyLimit(
+        body_limit(settings), "DEEPTHIN_MAX_CHECKPOINT_BYTES and DEEPTHIN_MAX_CORPUS_BYTES", param="checkpoint"
+    )
+    app.add_middleware(BodyLimitMiddleware, limit=BodyLimit(settings.max_bytes), by_path={compress.PATH: uploads})
     app.add_middleware(RequestMiddleware, metrics=instruments)
     return app

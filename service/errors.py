@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from models.audio import AudioError, AudioTooLongError, UnsupportedAudioError
 from models.errors import DecoderUnavailableError, UnknownModelError
 from ops.errors import DeepThinError
+from service.jobs.store import JobStoreError
 
 
 class ServiceError(DeepThinError, RuntimeError):
@@ -57,12 +58,12 @@ class InvalidParameterError(InvalidRequestError):
 
 
 class MissingFileError(InvalidRequestError):
-    """No audio in the request."""
+    """No audio, or no checkpoint, in the request."""
 
     code = "missing_file"
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, param="file")
+    def __init__(self, message: str, *, param: str = "file") -> None:
+        super().__init__(message, param=param)
 
 
 class UnauthorisedError(ServiceError):
@@ -79,6 +80,88 @@ class NotFoundError(ServiceError):
     status = 404
     kind = "invalid_request_error"
     code = "model_not_found"
+
+
+class NotTranscribableError(InvalidRequestError):
+    """The model is here for download alone: quarantined, not to be hosted, or without a front end."""
+
+    code = "model_not_transcribable"
+
+
+class ProtectedModelError(ServiceError):
+    """A model that came with DeepThin cannot be deleted or replaced."""
+
+    status = 403
+    kind = "invalid_request_error"
+    code = "model_protected"
+
+
+class UnknownJobError(ServiceError):
+    """There is no such job."""
+
+    status = 404
+    kind = "invalid_request_error"
+    code = "job_not_found"
+
+
+class NoReportError(ServiceError):
+    """The job has not come so far as to write a report."""
+
+    status = 404
+    kind = "invalid_request_error"
+    code = "report_not_found"
+
+
+class NoTransportError(ServiceError):
+    """The model has no transport stream."""
+
+    status = 404
+    kind = "invalid_request_error"
+    code = "transport_not_found"
+
+
+class ConflictError(ServiceError):
+    """What is asked for does not go with the state of things."""
+
+    status = 409
+    kind = "invalid_request_error"
+    code = "conflict"
+
+
+class ModelExistsError(ConflictError):
+    """There is a model of that name, or a job will make one."""
+
+    code = "model_exists"
+
+
+class ModelInUseError(ConflictError):
+    """The model is the default, is being unloaded, or is still loading."""
+
+    code = "model_in_use"
+
+
+class QuarantinedError(ConflictError):
+    """The gate did not accept the model."""
+
+    code = "model_quarantined"
+
+
+class NoPreviousDefaultError(ConflictError):
+    """There is no earlier default model to go back to."""
+
+    code = "no_previous_default"
+
+
+class TooManyModelsError(ConflictError):
+    """No more models may be hosted."""
+
+    code = "too_many_models"
+
+
+class JobFinishedError(ConflictError):
+    """The job has ended, or is past the point where it could be cancelled."""
+
+    code = "job_finished"
 
 
 class BodyTimeoutError(ServiceError):
@@ -121,6 +204,14 @@ class UnusableAudioError(ServiceError):
     code = "unusable_audio"
 
 
+class UnsupportedCheckpointError(ServiceError):
+    """Not a kind of checkpoint that can be compressed."""
+
+    status = 415
+    kind = "invalid_request_error"
+    code = "unsupported_checkpoint"
+
+
 class ClientGoneError(ServiceError):
     """The client closed the connection before its answer was ready; nobody reads this one."""
 
@@ -150,6 +241,20 @@ class ModelNotReadyError(ServiceError):
     code = "model_not_ready"
 
 
+class JobsUnavailableError(ServiceError):
+    """The folder of jobs cannot be used; everything else can."""
+
+    status = 503
+    code = "jobs_unavailable"
+
+
+class NoSpaceError(ServiceError):
+    """The disk is too full for an upload."""
+
+    status = 507
+    code = "insufficient_storage"
+
+
 def as_service_error(error: Exception) -> ServiceError:
     """The client's view of `error`; what is not the client's fault becomes a plain 500 that tells no internals."""
     match error:
@@ -161,6 +266,8 @@ def as_service_error(error: Exception) -> ServiceError:
             return UnsupportedMediaError(str(error), param="file")
         case AudioError():
             return UnusableAudioError(str(error), param="file")
+        case JobStoreError():
+            return JobsUnavailableError(str(error))
         case UnknownModelError():
             return NotFoundError(str(error), param="model")
         case DecoderUnavailableError():

@@ -20,21 +20,27 @@ from models.package import Manifest, ModelPackage
 from models.recogniser import Recogniser
 from models.store import DEFAULT_ALIAS, ModelStore
 from ops.errors import DeepThinError
-from service.errors import ModelNotReadyError
+from service.errors import ModelNotReadyError, NotTranscribableError, TooManyModelsError
 from service.metrics import Metrics
+from service.origin import Origin, Placement
 
 logger = logging.getLogger(__name__)
+
+# Family of a network without front end or decoder.
+NETWORK = "network"
 
 Loader = Callable[[Path], Recogniser]
 
 
 class ModelState(StrEnum):
-    """Where a hosted model is in its life."""
+    """Where a model is in its life; the last two are never loaded, and are here for download."""
 
     LOADING = "loading"
     READY = "ready"
     FAILED = "failed"
     UNLOADING = "unloading"
+    STORED = "stored"
+    QUARANTINED = "quarantined"
 
 
 @dataclass(eq=False, slots=True)
@@ -47,7 +53,8 @@ class HostedModel:
         reason: why it is not ready; empty when it is.
         package: what is on disk, or None when the package could not be read.
         recogniser: the loaded model while the state is ready or unloading.
-        transport_bytes: bytes of the network's file after zlib; 0 before loading.
+        transport_bytes: bytes of the model as a transport stream, or else of the network's file after zlib; 0 while
+            not known.
         load_seconds: seconds that loading took.
         references: requests that use it now.
     """
@@ -61,6 +68,11 @@ class HostedModel:
     load_seconds: float = 0.0
     references: int = 0
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def held(self) -> bool:
+        """Whether the model is here for download alone."""
+        return self.state in (ModelState.STORED, ModelState.QUARANTINED)
 
     @property
     def manifest(self) -> Manifest | None:
@@ -103,8 +115,7 @@ class Hub:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Load the models in the background for as long as the context lasts."""
-        names = self._choose()
-        self._models = {name: self._read(name) for name in names}
+        self._models = self._read_all()
         loading = asyncio.create_task(self._load_all())
         try:
             yield
@@ -119,8 +130,8 @@ class Hub:
         return model is not None and model.state is ModelState.READY
 
     def models(self) -> list[HostedModel]:
-        """All hosted models, the default first."""
-        return list(self._models.values())
+        """All models, the default first."""
+        return sorted(self._models.values(), key=lambda model: model.name != self.default_name)
 
     def get(self, name: str) -> HostedModel:
         """The hosted model `name`, which may be the alias `default`.
@@ -139,9 +150,12 @@ class Hub:
 
         Raises:
             UnknownModelError: no such model is hosted.
+            NotTranscribableError: it is here for download alone.
             ModelNotReadyError: it is loading, failed or about to go.
         """
         model = self.get(name)
+        if model.held:
+            raise NotTranscribableError(f"model {model.name} is {model.state}: {model.reason}", param="model")
         if model.state is not ModelState.READY:
             reason = f": {model.reason}" if model.reason else ""
             headers = {"Retry-After": "2"} if model.state is ModelState.LOADING else {}
@@ -153,7 +167,7 @@ class Hub:
         """Lend the model `name`; it is not unloaded before every lease has ended.
 
         Raises:
-            UnknownModelError, ModelNotReadyError: as `require_ready`.
+            UnknownModelError, NotTranscribableError, ModelNotReadyError: as `require_ready`.
         """
         model = self.require_ready(name)
         assert model.recogniser is not None
@@ -165,6 +179,49 @@ class Hub:
             if not model.references:
                 model._idle.set()
 
+    def require_room(self, replacing: str | None = None) -> None:
+        """See that one model more may be hosted, in the place of the model `replacing` if that is hosted.
+
+        Raises:
+            TooManyModelsError: it may not.
+        """
+        hosted = [model.name for model in self._models.values() if not model.held]
+        if replacing not in hosted and len(hosted) >= self._max_models:
+            raise TooManyModelsError(f"{len(hosted)} models are hosted, and no more may (DEEPTHIN_MAX_MODELS)")
+
+    async def host(self, draft: ModelPackage, publish: Callable[[], ModelPackage]) -> None:
+        """Load and warm the package `draft`, let `publish` move it to where it stays, and host it from then on.
+
+        A model of the same name goes on answering until the new one can; requests that use it end on it. When anything
+        fails, it stays.
+
+        Raises:
+            TooManyModelsError: no more models may be hosted.
+        """
+        self.require_room(draft.manifest.name)
+        recogniser, load_seconds, transport_bytes = await asyncio.to_thread(self._load_and_warm, draft)
+        package = await asyncio.to_thread(publish)
+        recogniser.package = package
+        name = package.manifest.name
+        model = HostedModel(
+            name,
+            ModelState.READY,
+            package=package,
+            recogniser=recogniser,
+            transport_bytes=transport_bytes,
+            load_seconds=load_seconds,
+        )
+        if name in self._models:
+            self._metrics.forget_model(name)
+        # Leases on the old one keep its recogniser alive until they end.
+        self._models[name] = model
+        self._publish(model, recogniser)
+        logger.info("model %s is ready after %.2f s", name, load_seconds)
+
+    def show(self, name: str) -> None:
+        """List the model `name`, which is in the store, for download alone."""
+        self._models[name] = self._read(name)
+
     async def unload(self, name: str) -> None:
         """Stop hosting the model `name`: refuse new requests, wait for those that use it, drop it and its metrics."""
         model = self.get(name)
@@ -175,11 +232,15 @@ class Hub:
         if model.references:
             await model._idle.wait()
         model.recogniser = None
-        self._metrics.forget_model(model.name)
-        del self._models[model.name]
+        if self._models.get(model.name) is model:
+            self._metrics.forget_model(model.name)
+            del self._models[model.name]
 
     def _choose(self) -> list[str]:
-        names = list(dict.fromkeys(self._wanted or self._store.names()))
+        known = self._store.names()
+        # A model that a job made stays hosted until it is deleted, whatever else is wanted.
+        made = [name for name in known if Origin.read(self._store.folder(name)) is not None]
+        names = list(dict.fromkeys((*self._wanted, *made) if self._wanted else known))
         default = self._store.default()
         if DEFAULT_ALIAS in names:
             names.remove(DEFAULT_ALIAS)
@@ -188,11 +249,9 @@ class Hub:
         self.default_name = default if default in names else next(iter(names), None)
         # The default loads first: it alone decides readiness.
         names.sort(key=lambda name: name != self.default_name)
-        if len(names) > self._max_models:
-            logger.warning("hosting %d of %d models (DEEPTHIN_MAX_MODELS)", self._max_models, len(names))
         if not names:
             logger.warning("no models found in %s", ", ".join(str(root) for root in self._store.roots))
-        return names[: self._max_models]
+        return names
 
     def _read(self, name: str) -> HostedModel:
         model = HostedModel(name)
@@ -201,13 +260,33 @@ class Hub:
         except DeepThinError as error:
             logger.error("model %s cannot be hosted: %s", name, error)
             model.fail(str(error))
+            return model
+        model.transport_bytes = model.package.manifest.weights.transport_bytes or 0
+        origin = Origin.read(model.package.path)
+        if origin is not None and origin.placement is not Placement.HOSTED:
+            model.state, model.reason = ModelState(origin.placement.value), "; ".join(origin.reasons)
+        elif model.package.manifest.family == NETWORK:
+            model.state, model.reason = ModelState.STORED, "it has no decoder: a network for download"
         else:
             self._metrics.model_ready.labels(name, model.package.manifest.method).set(0)
         return model
 
+    def _read_all(self) -> dict[str, HostedModel]:
+        models = {name: self._read(name) for name in self._choose()}
+        if self.default_name is not None and models[self.default_name].held:
+            self.default_name = next((model.name for model in models.values() if not model.held), None)
+        hosted = [name for name in models if not models[name].held]
+        hosted.sort(key=lambda name: name != self.default_name)
+        for name in hosted[self._max_models :]:
+            self._metrics.forget_model(name)
+            del models[name]
+        if len(hosted) > self._max_models:
+            logger.warning("hosting %d of %d models (DEEPTHIN_MAX_MODELS)", self._max_models, len(hosted))
+        return models
+
     async def _load_all(self) -> None:
         for model in self.models():
-            if model.package is not None:
+            if model.package is not None and not model.held:
                 await self._load(model, model.package)
 
     async def _load(self, model: HostedModel, package: ModelPackage) -> None:
@@ -216,7 +295,11 @@ class Hub:
         except Exception as error:
             # A broken model must not take the others down, whatever is wrong with it.
             logger.exception("model %s failed to load", model.name)
-            model.fail(f"{type(error).__name__}: {error}")
+            if model.state is ModelState.LOADING:
+                model.fail(f"{type(error).__name__}: {error}")
+            return
+        if model.state is not ModelState.LOADING or self._models.get(model.name) is not model:
+            # It was deleted or replaced meanwhile.
             return
         model.recogniser, model.load_seconds, model.transport_bytes = loaded
         model.state = ModelState.READY
@@ -229,7 +312,8 @@ class Hub:
         # The first run allocates; better now than in somebody's request.
         noise = np.random.default_rng(0).uniform(-0.1, 0.1, package.manifest.sample_rate).astype(np.float32)
         recogniser.transcribe([Audio(noise, package.manifest.sample_rate)])
-        return recogniser, time.perf_counter() - start, package.transport_bytes()
+        seconds = time.perf_counter() - start
+        return recogniser, seconds, package.manifest.weights.transport_bytes or package.transport_bytes()
 
     def _publish(self, model: HostedModel, recogniser: Recogniser) -> None:
         manifest = recogniser.manifest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import version
 from typing import Final
@@ -13,10 +14,13 @@ from models.package import Manifest
 from models.transcript import StageSeconds
 
 STAGES: Final = ("decode", "features", "queue", "infer", "postprocess")
-SHED_REASONS: Final = ("queue_full", "shutting_down", "client_gone")
+SHED_REASONS: Final = ("queue_full", "shutting_down", "client_gone", "jobs_full")
+JOB_STATES: Final = ("queued", "running", "succeeded", "failed", "cancelled", "quarantined")
+RESTART_CAUSES: Final = ("killed", "crashed", "service")
 UNMATCHED_ROUTE: Final = "unmatched"
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_JOB_SECONDS = (0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0)
 _REAL_TIME_FACTORS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0)
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 _MODEL = ("model", "method")
@@ -40,7 +44,7 @@ class Metrics:
         )
         self.in_progress = gauge("deepthin_requests_in_progress", "HTTP requests being answered now.")
         self.shed = counter(
-            "deepthin_requests_shed_total", "Transcriptions refused or given up, by reason.", ("reason",)
+            "deepthin_requests_shed_total", "Transcriptions and jobs refused or given up, by reason.", ("reason",)
         )
         self.transcription_seconds = histogram(
             "deepthin_transcription_duration_seconds",
@@ -89,6 +93,26 @@ class Metrics:
             "What each hosted model is; always 1.",
             (*_MODEL, "family", "parent", "relative_size"),
         )
+        self.jobs = gauge("deepthin_jobs", "Compression jobs that are known, by state.", ("state",))
+        self.jobs_capacity = gauge("deepthin_jobs_queue_capacity", "Most compression jobs that may wait.")
+        self.job_queue_seconds = histogram(
+            "deepthin_job_queue_seconds", "Seconds that compression jobs waited for their turn.", buckets=_JOB_SECONDS
+        )
+        self.job_seconds = histogram(
+            "deepthin_job_duration_seconds",
+            "Seconds from the start of a compression job to its end.",
+            ("method", "outcome"),
+            buckets=_JOB_SECONDS,
+        )
+        self.job_stage_seconds = histogram(
+            "deepthin_job_stage_duration_seconds",
+            "Seconds that an ended compression job spent in a stage.",
+            ("stage",),
+            buckets=_JOB_SECONDS,
+        )
+        self.worker_restarts = counter(
+            "deepthin_job_worker_restarts_total", "Workers of compression jobs started again, by cause.", ("cause",)
+        )
         self.build_info = gauge(
             "deepthin_build_info", "What runs here; always 1.", ("version", "python", "onnxruntime", "instruction_set")
         )
@@ -100,6 +124,10 @@ class Metrics:
         # A series that exists from the start can be alerted on; one that appears with the first failure cannot.
         for reason in SHED_REASONS:
             self.shed.labels(reason)
+        for state in JOB_STATES:
+            self.jobs.labels(state)
+        for cause in RESTART_CAUSES:
+            self.worker_restarts.labels(cause)
         versions = (version("deepthin"), platform.python_version(), version("onnxruntime"), instruction_set)
         self.build_info.labels(*versions).set(1)
 
@@ -142,6 +170,12 @@ class Metrics:
         self.audio_seconds.labels(*labels).inc(audio)
         if audio > 0:
             self.real_time_factor.labels(*labels).observe((decode + stages.total) / audio)
+
+    def observe_job(self, method: str, outcome: str, seconds: float, stages: Mapping[str, float]) -> None:
+        """Count one ended compression job; `method`, `outcome` and the stages are from fixed sets."""
+        self.job_seconds.labels(method, outcome).observe(max(0.0, seconds))
+        for stage, spent in stages.items():
+            self.job_stage_seconds.labels(stage).observe(spent)
 
     def forget_model(self, name: str) -> None:
         """Remove every series of a model that is no longer hosted."""

@@ -6,6 +6,8 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -61,21 +63,43 @@ class RequestMiddleware:
             self._metrics.request_seconds.labels(route).observe(time.perf_counter() - start)
 
 
+@dataclass(frozen=True, slots=True)
+class BodyLimit:
+    """The largest body that a route takes.
+
+    Attributes:
+        max_bytes: the limit.
+        settings: which settings make it, for the message.
+        param: the parameter that is usually too large.
+    """
+
+    max_bytes: int
+    settings: str = "DEEPTHIN_MAX_BYTES"
+    param: str = "file"
+
+    def error(self) -> TooLargeError:
+        """What a client is told."""
+        return TooLargeError(f"the request is larger than {self.max_bytes} bytes ({self.settings})", param=self.param)
+
+
 class BodyLimitMiddleware:
     """Stops reading a body as soon as it is larger than the limit, whether or not its length was announced."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, limit: BodyLimit, by_path: Mapping[str, BodyLimit]) -> None:
+        """`by_path` has the paths with a limit other than `limit`."""
         self._app = app
-        self._max_bytes = max_bytes
+        self._limit = limit
+        self._by_path = dict(by_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        limit = self._by_path.get(scope["path"], self._limit)
         announced = Headers(scope=scope).get("content-length", "")
-        if announced.isdecimal() and int(announced) > self._max_bytes:
-            await error_response(self._error())(scope, receive, send)
+        if announced.isdecimal() and int(announced) > limit.max_bytes:
+            await error_response(limit.error())(scope, receive, send)
             return
         received = 0
 
@@ -83,14 +107,11 @@ class BodyLimitMiddleware:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._max_bytes:
-                raise self._error()
+            if received > limit.max_bytes:
+                raise limit.error()
             return message
 
         await self._app(scope, limited, send)
-
-    def _error(self) -> TooLargeError:
-        return TooLargeError(f"the request is larger than {self._max_bytes} bytes (DEEPTHIN_MAX_BYTES)", param="file")
 
 
 async def client_gone(request: Request) -> None:

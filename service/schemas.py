@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from typing import Any
+
 from pydantic import BaseModel, Field
 
 from service.hub import HostedModel, Hub
+from service.jobs.record import Job, JobState
 from service.metrics import wer_delta
 from service.transcription import Transcription
 
@@ -51,7 +55,9 @@ class ModelAnswer(BaseModel):
     """One model of `GET /models`; fields are null while its package cannot be read."""
 
     name: str
-    state: str = Field(description="loading, ready, failed or unloading.")
+    state: str = Field(
+        description="loading, ready, failed or unloading; stored or quarantined: for download alone, never loaded."
+    )
     reason: str | None = Field(description="Why the model is not ready.")
     default: bool = Field(description="Whether the alias 'default' means this model.")
     description: str | None = None
@@ -62,7 +68,9 @@ class ModelAnswer(BaseModel):
     )
     parameters: int | None = None
     disk_bytes: int | None = Field(default=None, description="Weights as stored, worked out from their shapes.")
-    transport_bytes: int | None = Field(default=None, description="The network's file after zlib.")
+    transport_bytes: int | None = Field(
+        default=None, description="The model as a transport stream or, without one, the network's file after zlib."
+    )
     resident_bytes: int | None = Field(default=None, description="Weights in memory, worked out from their shapes.")
     wer: dict[str, float] | None = Field(default=None, description="Word error rate by corpus, as a ratio.")
     wer_delta: dict[str, float] | None = Field(
@@ -114,6 +122,55 @@ class ModelsAnswer(BaseModel):
 
     default: str | None = Field(description="The model that the alias 'default' means.")
     models: list[ModelAnswer]
+
+
+class JobAnswer(BaseModel):
+    """One compression job."""
+
+    id: str
+    state: JobState
+    reason: str | None = Field(description="Why it failed, was cancelled or was quarantined.")
+    model: str = Field(description="Name of the model that it makes.")
+    method: str = Field(description="A compression method, 'budget' or 'mixed'.")
+    hosted: bool = Field(description="Whether the model was hosted when the job ended.")
+    stage: str | None = Field(description="Stage it is at, or was at when it ended.")
+    layer: str | None = Field(description="Layer that the stage is at.")
+    percentage: float = Field(description="Share of the job that is done.")
+    message: str | None = Field(description="What was last said about its progress.")
+    created: datetime
+    started: datetime | None
+    finished: datetime | None
+    restarts: int = Field(description="How often its worker had to be started again.")
+    cancelling: bool = Field(description="Whether it was asked to stop.")
+    spec: dict[str, Any] = Field(description="What was asked for, with every default filled in.")
+
+    @classmethod
+    def of(cls, job: Job) -> JobAnswer:
+        """The answer for `job`."""
+        return cls(
+            id=job.id,
+            state=job.state,
+            reason=job.reason or None,
+            model=job.model,
+            method=job.method,
+            hosted=job.hosted,
+            stage=job.stage,
+            layer=job.layer,
+            percentage=round(100 * job.fraction, 1),
+            message=job.message or None,
+            created=datetime.fromtimestamp(job.created, UTC),
+            started=None if job.started is None else datetime.fromtimestamp(job.started, UTC),
+            finished=None if job.finished is None else datetime.fromtimestamp(job.finished, UTC),
+            restarts=job.restarts,
+            cancelling=job.cancelling and not job.state.final,
+            spec=job.spec,
+        )
+
+
+class JobsAnswer(BaseModel):
+    """Answer of `GET /jobs`."""
+
+    jobs: list[JobAnswer]
 
 
 class HealthAnswer(BaseModel):

@@ -38,6 +38,17 @@ class Settings(BaseSettings):
         max_seconds: longest recording.
         body_timeout_seconds: longest that a client may take to send its body.
         drain_seconds: longest that accepted requests may take to finish at shutdown.
+        data: further folder with corpora that compression jobs may name, beside `corpora` in `home`.
+        max_checkpoint_bytes: largest checkpoint that may be posted for compression.
+        max_corpus_bytes: largest zip of recordings that may be posted with it.
+        upload_timeout_seconds: longest that these may take to arrive.
+        min_free_bytes: space on the disk that uploads must leave free.
+        max_queued_jobs: compression jobs that wait; further ones are refused with 503.
+        jobs_kept: jobs that have ended and are still listed.
+        job_threads: threads of a compression job.
+        job_nice: how far a compression job stands back for everything else, as for the command `nice`.
+        job_attempts: how often in a row a worker may be killed within one stage before its job fails.
+        job_seconds: longest that a worker may run.
         api_keys: keys of which every client must send one (`Authorization: Bearer KEY`); empty lets everyone in.
         log_level: least severe messages that are logged.
     """
@@ -59,6 +70,17 @@ class Settings(BaseSettings):
     max_seconds: Annotated[float, Field(gt=0)] = 600.0
     body_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
     drain_seconds: Annotated[float, Field(ge=0)] = 30.0
+    data: Path | None = None
+    max_checkpoint_bytes: Annotated[int, Field(ge=1)] = 1024 * 1024 * 1024
+    max_corpus_bytes: Annotated[int, Field(ge=1)] = 256 * 1024 * 1024
+    upload_timeout_seconds: Annotated[float, Field(gt=0)] = 900.0
+    min_free_bytes: Annotated[int, Field(ge=0)] = 256 * 1024 * 1024
+    max_queued_jobs: Annotated[int, Field(ge=1)] = 16
+    jobs_kept: Annotated[int, Field(ge=1)] = 1000
+    job_threads: Annotated[int, Field(ge=1, le=256)] = 1
+    job_nice: Annotated[int, Field(ge=0, le=19)] = 10
+    job_attempts: Annotated[int, Field(ge=1)] = 5
+    job_seconds: Annotated[float, Field(gt=0)] = 86_400.0
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -69,12 +91,17 @@ class Settings(BaseSettings):
             return tuple(item.strip() for item in value.split(",") if item.strip())
         return value
 
-    @field_validator("home")
+    @field_validator("home", "data")
     @classmethod
-    def _expand_user(cls, value: Path) -> Path:
-        return value.expanduser()
+    def _expand_user(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser()
 
     @property
     def model_folders(self) -> tuple[Path, ...]:
         """Where packages are looked for, the user's own first."""
         return (self.home / "models", BUNDLED)
+
+    @property
+    def corpus_folders(self) -> tuple[Path, ...]:
+        """Where corpora are looked for by name, the user's own first."""
+        return (self.home / "corpora", *(() if self.data is None else (self.data,)))

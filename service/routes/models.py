@@ -1,19 +1,32 @@
-"""`GET /models` and `GET /models/{name}`."""
+"""`GET /models` and what can be done to a model."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends, Request
+from typing import Any
 
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import FileResponse, StreamingResponse
+
+from service.downloads import package_zip
+from service.errors import InvalidParameterError, NotFoundError, NoTransportError
 from service.hub import Hub
+from service.keeper import TRANSPORT_FILE, ModelKeeper
+from service.routes.parameters import flag, parameter, refuse_others
 from service.schemas import ErrorAnswer, ModelAnswer, ModelsAnswer
 from service.security import require_key
 
 router = APIRouter(tags=["models"], dependencies=[Depends(require_key)])
 
+_PACKAGE, _TRANSPORT = "package", "transport"
 
-@router.get("/models", response_model=ModelsAnswer, summary="List the hosted models")
+
+def _error(text: str) -> dict[str, Any]:
+    return {"model": ErrorAnswer, "description": text}
+
+
+@router.get("/models", response_model=ModelsAnswer, summary="List the models")
 async def list_models(request: Request) -> ModelsAnswer:
-    """All hosted models, the default first, those that failed to load included."""
+    """All models, the default first: those that failed to load and those that are kept for download included."""
     hub: Hub = request.app.state.hub
     return ModelsAnswer(default=hub.default_name, models=[ModelAnswer.of(model, hub) for model in hub.models()])
 
@@ -21,10 +34,113 @@ async def list_models(request: Request) -> ModelsAnswer:
 @router.get(
     "/models/{name}",
     response_model=ModelAnswer,
-    responses={404: {"model": ErrorAnswer, "description": "No such model."}},
-    summary="Describe one hosted model",
+    responses={404: _error("No such model.")},
+    summary="Describe one model",
 )
 async def show_model(request: Request, name: str) -> ModelAnswer:
-    """One hosted model; `default` is the default."""
+    """One model; `default` is the default."""
     hub: Hub = request.app.state.hub
     return ModelAnswer.of(hub.get(name), hub)
+
+
+@router.delete(
+    "/models/{name}",
+    status_code=204,
+    responses={
+        403: _error("It came with DeepThin."),
+        404: _error("No such model."),
+        409: _error("It is the default, or is being deleted already."),
+    },
+    summary="Delete a model",
+)
+async def delete_model(request: Request, name: str) -> Response:
+    """Takes a model away for good, once the requests that use it have ended."""
+    keeper: ModelKeeper = request.app.state.keeper
+    await keeper.delete(name)
+    return Response(status_code=204)
+
+
+@router.get(
+    "/models/{name}/download",
+    response_class=Response,
+    responses={
+        200: {
+            "content": {"application/zip": {}, "application/octet-stream": {}},
+            "description": "The package as a zip file, or the transport stream.",
+        },
+        400: _error("A parameter is unknown or wrong."),
+        404: _error("No such model, or it has no transport stream."),
+    },
+    openapi_extra={
+        "parameters": [
+            {
+                "name": "format",
+                "in": "query",
+                "description": "'package': zip of what serves. 'transport': one entropy-coded stream, smaller.",
+                "schema": {"type": "string", "enum": [_PACKAGE, _TRANSPORT], "default": _PACKAGE},
+            }
+        ]
+    },
+    summary="Download a model",
+)
+async def download_model(request: Request, name: str) -> Response:
+    """Any model that is listed, those that are quarantined included."""
+    hub: Hub = request.app.state.hub
+    refuse_others(request, {"format"})
+    wanted = parameter(request, "format") or _PACKAGE
+    if wanted not in (_PACKAGE, _TRANSPORT):
+        raise InvalidParameterError(f"'format' is {_PACKAGE} or {_TRANSPORT}, not {wanted[:40]!r}", param="format")
+    model = hub.get(name)
+    package = model.package
+    if package is None:
+        raise NotFoundError(f"the package of model {model.name} cannot be read: {model.reason}", param="model")
+    if wanted == _PACKAGE:
+        headers = {"Content-Disposition": f'attachment; filename="{model.name}.zip"'}
+        return StreamingResponse(package_zip(package), media_type="application/zip", headers=headers)
+    file = package.path / TRANSPORT_FILE
+    if not file.is_file():
+        raise NoTransportError(f"model {model.name} was not made by a compression job and has no transport stream")
+    return FileResponse(file, media_type="application/octet-stream", filename=f"{model.name}.dtz")
+
+
+@router.post(
+    "/models/{name}/promote",
+    response_model=ModelAnswer,
+    responses={
+        400: _error("The model cannot transcribe."),
+        404: _error("No such model."),
+        409: _error("It is quarantined, or no more models may be hosted."),
+        503: _error("The model is not ready."),
+    },
+    openapi_extra={
+        "parameters": [
+            {
+                "name": "accept_quarantined",
+                "in": "query",
+                "description": "Host the model although the gate did not accept it.",
+                "schema": {"type": "boolean", "default": False},
+            }
+        ]
+    },
+    summary="Make a model the default",
+)
+async def promote_model(request: Request, name: str) -> ModelAnswer:
+    """The alias `default` means this model from now on, restarts included; one that is not hosted is hosted first."""
+    hub: Hub = request.app.state.hub
+    keeper: ModelKeeper = request.app.state.keeper
+    refuse_others(request, {"accept_quarantined"})
+    model = await keeper.promote(name, accept_quarantined=flag(request, "accept_quarantined"))
+    return ModelAnswer.of(model, hub)
+
+
+@router.post(
+    "/models/default/rollback",
+    response_model=ModelAnswer,
+    responses={409: _error("There is no earlier default."), 503: _error("It is still loading.")},
+    summary="Make the previous default the default again",
+)
+async def roll_back(request: Request) -> ModelAnswer:
+    """Undoes the last promotion; again for the one before it."""
+    hub: Hub = request.app.state.hub
+    keeper: ModelKeeper = request.app.state.keeper
+    return ModelAnswer.of(await keeper.roll_back(), hub)

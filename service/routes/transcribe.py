@@ -9,8 +9,9 @@ from fastapi import APIRouter, Depends, Request
 
 from models.recogniser import DECODERS
 from models.store import DEFAULT_ALIAS
-from service.errors import ClientGoneError, InvalidParameterError, UnknownParameterError
+from service.errors import ClientGoneError
 from service.middleware import client_gone
+from service.routes.parameters import parameter, refuse_others
 from service.schemas import ErrorAnswer, TranscriptAnswer
 from service.security import require_key
 from service.transcription import Transcriber, Transcription
@@ -72,9 +73,9 @@ _DOCUMENTATION: dict[str, Any] = {
 async def transcribe(request: Request) -> TranscriptAnswer:
     """Anything that FFmpeg decodes (wav, flac, mp3, ogg, opus, webm, m4a ...), any rate, any number of channels."""
     transcriber: Transcriber = request.app.state.transcriber
-    model = _parameter(request, "model") or DEFAULT_ALIAS
-    decoder = _parameter(request, "decoder")
-    _refuse_others(request, {"model", "decoder"})
+    model = parameter(request, "model") or DEFAULT_ALIAS
+    decoder = parameter(request, "decoder")
+    refuse_others(request, {"model", "decoder"})
     transcriber.check(model, decoder)
     async with uploaded_audio(request, timeout=request.app.state.settings.body_timeout_seconds) as source:
         work = asyncio.create_task(transcriber.transcribe(source, model, decoder))
@@ -94,16 +95,3 @@ async def _unless_gone(request: Request, work: asyncio.Task[Transcription]) -> T
         gone.cancel()
         # The recording must stay open until nothing reads it any more.
         await asyncio.gather(work, gone, return_exceptions=True)
-
-
-def _parameter(request: Request, name: str) -> str | None:
-    values = request.query_params.getlist(name)
-    if len(values) > 1 or values == [""]:
-        raise InvalidParameterError(f"give {name!r} once, with a value", param=name)
-    return values[0] if values else None
-
-
-def _refuse_others(request: Request, known: set[str]) -> None:
-    for name in request.query_params:
-        if name not in known:
-            raise UnknownParameterError(f"unknown parameter {name!r}; known: {', '.join(sorted(known))}", param=name)
