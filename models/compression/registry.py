@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from models.compression.base import CompressionError, Method
+from models.compression.deep_compression import DeepCompression
 from models.compression.deepthin import DeepThin
 from models.compression.dense import Dense
 from models.compression.int4 import Int4
@@ -14,7 +15,7 @@ from models.compression.int8 import Int8
 from models.compression.low_rank import LowRank
 from models.compression.pruned_csr import PrunedCsr
 
-_ALL: Final[tuple[Method, ...]] = (Dense(), DeepThin(), LowRank(), PrunedCsr(), Int8(), Int4())
+_ALL: Final[tuple[Method, ...]] = (Dense(), DeepThin(), LowRank(), PrunedCsr(), DeepCompression(), Int8(), Int4())
 
 METHODS: Final[Mapping[str, Method]] = MappingProxyType({method.name: method for method in _ALL})
 
