@@ -1,30 +1,24 @@
 """``deepthin bench kernels``: DeepThinMatMul against ONNX Runtime's own fp32 MatMul with a constant weight.
 
-Both sides are one-node models in sessions with the same options, and are timed in turn: in every round each side first
-runs untimed (its caches warm up, the other side's threads go to sleep) and then timed; a figure is the median over the
-calls of all rounds. Times include what a call to a session costs, on both sides.
+How they are timed: `ops.benchmarks.timing`.
 """
 
 import argparse
 import json
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from statistics import median
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
 from ops import graph
+from ops.benchmarks.timing import Float, bound_call, dense_model, one_node_model, time_in_turn
 from ops.layout import Geometry, smallest_size, solve
 from ops.library import instruction_set, session
 
 SIZES = (0.0195, 0.0129, 0.0099, 0.0057, 0.0040, 0.0027, 0.0020, 0.0014)
 """The relative sizes of the paper's tables."""
-
-Float = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +89,7 @@ def measure(
     for side in shapes:
         weight = _random(rng, side, side)
         for count in threads:
-            dense = session(_dense_model(weight), threads=count)
+            dense = session(dense_model(weight), threads=count)
             thin = {
                 size: _thin_session(rng, solve(side, side, size), count)
                 for size in sizes
@@ -103,9 +97,9 @@ def measure(
             }
             for batch in batches:
                 x = _random(rng, batch, side)
-                baseline = _bound_call(dense, x, side)
+                baseline = bound_call(dense, x, side)
                 for size, (geometry, candidate) in thin.items():
-                    seconds, baseline_seconds = _time_in_turn([_bound_call(candidate, x, side), baseline], rounds)
+                    seconds, baseline_seconds = time_in_turn([bound_call(candidate, x, side), baseline], rounds)
                     yield Row(
                         op="DeepThinMatMul",
                         Q=side,
@@ -122,37 +116,6 @@ def measure(
                     )
 
 
-def _time_in_turn(calls: Sequence[Callable[[], object]], rounds: int) -> list[float]:
-    """Median seconds of a call, for each of the calls."""
-    times: list[list[float]] = [[] for _ in calls]
-    for _ in range(rounds):
-        for call, found in zip(calls, times, strict=True):
-            _times(call, at_least=0.003)
-            found.extend(_times(call, at_least=0.005))
-    return [median(found) for found in times]
-
-
-def _times(call: Callable[[], object], at_least: float) -> list[float]:
-    """Seconds of each of as many calls as take ``at_least`` seconds together."""
-    found: list[float] = []
-    end = time.perf_counter() + at_least
-    start = 0.0
-    while start < end:
-        start = time.perf_counter()
-        call()
-        found.append(time.perf_counter() - start)
-    return found
-
-
-def _bound_call(ready: ort.InferenceSession, x: Float, outputs: int) -> Callable[[], object]:
-    # Bound inputs and outputs keep the copies that Python would make out of both figures.
-    binding = ready.io_binding()
-    y = np.empty((len(x), outputs), np.float32)
-    binding.bind_ortvalue_input("X", ort.OrtValue.ortvalue_from_numpy(x))
-    binding.bind_ortvalue_output("Y", ort.OrtValue.ortvalue_from_numpy(y))
-    return lambda: ready.run_with_iobinding(binding)
-
-
 def _random(rng: np.random.Generator, *shape: int) -> Float:
     return rng.standard_normal(shape, dtype=np.float32)
 
@@ -161,14 +124,4 @@ def _thin_session(rng: np.random.Generator, geometry: Geometry, threads: int) ->
     Q, R = geometry.Q, geometry.R
     factors = {"Xf": _random(rng, geometry.m, geometry.r), "Wf": _random(rng, geometry.r, geometry.n)}
     node = graph.node("DeepThinMatMul", ["X", *factors], ["Y"], "deepthin", Q=Q, R=R)
-    return geometry, session(_model(node, Q, R, factors), threads=threads)
-
-
-def _dense_model(weight: Float) -> bytes:
-    Q, R = weight.shape
-    return _model(graph.node("MatMul", ["X", "W"], ["Y"]), Q, R, {"W": weight})
-
-
-def _model(node: bytes, Q: int, R: int, constants: dict[str, Float]) -> bytes:
-    initializers = [graph.tensor(name, values) for name, values in constants.items()]
-    return graph.model([node], [graph.value("X", ["rows", Q])], [graph.value("Y", ["rows", R])], initializers)
+    return geometry, session(one_node_model(node, Q, R, factors), threads=threads)

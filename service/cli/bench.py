@@ -19,8 +19,13 @@ def add_to(commands: Parsers) -> None:
 def delegate(argv: Sequence[str]) -> int:
     """Run the benchmark that is named first with the arguments after its name."""
     parser = argparse.ArgumentParser("deepthin bench", description=f"Benchmarks: {_HELP}.")
-    parser.add_argument("benchmark", choices=("kernels",), help="kernels: the operators against ONNX Runtime's own")
-    parser.parse_args(argv[:1])
-    from ops.benchmarks import kernels
+    parser.add_argument(
+        "benchmark",
+        choices=("kernels", "formats"),
+        help="kernels: DeepThin matrices against ONNX Runtime's own; formats: the other stored matrices",
+    )
+    chosen = parser.parse_args(argv[:1]).benchmark
+    from ops.benchmarks import formats, kernels
 
-    return kernels.main(list(argv[1:]))
+    benchmark = kernels.main if chosen == "kernels" else formats.main
+    return benchmark(list(argv[1:]))

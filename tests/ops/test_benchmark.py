@@ -1,10 +1,10 @@
-"""The kernel benchmark runs and says what it promises; how fast it finds things is no concern of a test."""
+"""The benchmarks run and say what they promise; how fast they find things is no concern of a test."""
 
 import json
 
 import pytest
 
-from ops.benchmarks import kernels
+from ops.benchmarks import formats, kernels
 
 KEYS = ["op", "Q", "R", "size", "r", "n", "batch", "threads", "baseline", "seconds", "baseline_seconds", "speedup"]
 
@@ -34,3 +34,27 @@ def test_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
     assert lines[0].startswith("instruction set")
     assert len(lines) == 3
     assert lines[2].endswith("x")
+
+
+def test_formats(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    real = formats.measure
+    monkeypatch.setattr(formats, "measure", lambda *_: real((64,), (1, 9), (1,), 1))
+    assert formats.main(["--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert len(rows) == 2 * 10
+    assert {row["op"] for row in rows} == {
+        "CsrMatMul", "CodebookMatMul", "CodebookCsrMatMul", "HashedMatMul", "DeepThinMatMul"
+    }  # fmt: skip
+    for row in rows:
+        assert 0 < row["size"] < 0.5
+        assert row["speedup"] == pytest.approx(row["baseline_seconds"] / row["seconds"])
+
+
+def test_formats_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    real = formats.measure
+    monkeypatch.setattr(formats, "measure", lambda *_: real((64,), (1,), (1,), 1))
+    assert formats.main(["--quick"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("instruction set")
+    assert len(lines) == 12
+    assert all(line.endswith("x") for line in lines[2:])
