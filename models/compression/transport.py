@@ -225,7 +225,7 @@ def _sources(name: str, plan: Plan, stream: bytes, *, constants: bool) -> dict[s
     try:
         chosen = method(plan.method)
         arrays = chosen.decode(stream, plan)
-        sources: dict[str | int, Array] = {key: array for key, array in arrays.items()}
+        sources: dict[str | int, Array] = dict(arrays.items())
         if constants:
             builder = OnnxBuilder()
             chosen.export(Compressed(plan, arrays, 0.0), builder, "weight", "x", None)
