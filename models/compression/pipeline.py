@@ -7,9 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from models.compression.job import Job
 from models.compression.spec import CompressionSpec
 
 STAGES: Final = ("validate", "plan", "compress", "fine-tune", "export", "parity", "evaluate", "gate")
+
+_SHARES: Final = {
+    "validate": 0.03, "plan": 0.05, "compress": 0.42, "fine-tune": 0.2, "export": 0.02, "parity": 0.03,
+    "evaluate": 0.24, "gate": 0.01,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,4 +82,21 @@ def run(
         DeepThinError: the job failed for a reason of the user's, which the message names (`CompressionError` and its
             subclasses for the checkpoint and the spec, `CorpusError` for corpora).
     """
-    raise NotImplementedError
+    before = 0.0
+    job = Job(folder, spec, corpora, threads)
+    for stage in STAGES:
+        share = _SHARES[stage]
+
+        def report(
+            part: float, message: str, layer: str | None = None, *, stage: str = stage, begin: float = before
+        ) -> None:
+            progress(Event(stage, layer, min(begin + _SHARES[stage] * min(max(part, 0.0), 1.0), 1.0), message))
+
+        if not job.stages.done(stage):
+            report(0.0, f"{stage} begins")
+            job.do(stage, report)
+            job.stages.finish(stage)
+        before += share
+        report(0.0, f"{stage} done", begin=before)
+    result = job.result()
+    return Outcome(result.package, result.transport, result.report, result.accepted, result.reasons)

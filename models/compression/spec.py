@@ -56,7 +56,7 @@ class FineTune(_Strict):
     """End-to-end distillation from the parent after compression; needs PyTorch and calibration audio."""
 
     epochs: int = Field(4, ge=1, le=100, description="passes over the calibration audio")
-    learning_rate: float = Field(2e-3, gt=0, le=1, description="peak rate of Adam")
+    learning_rate: float = Field(2e-2, gt=0, le=1, description="peak rate of Adam")
 
 
 class CompressionSpec(_Strict):
@@ -67,7 +67,11 @@ class CompressionSpec(_Strict):
 
     name: Name | None = Field(None, description="name of the result; made from checkpoint, method and size without one")
     method: str | None = Field(None, description="compression method of every weight that no rule matches")
-    size: Size | None = Field(None, description="bytes of each weight by those of the dense fp32 matrix")
+    size: Size | None = Field(
+        None,
+        description="bytes of those weights by those of the dense fp32 matrices; a weight that cannot be so small has "
+        "its smallest size and the others make up for it. Not needed for methods that have one size",
+    )
     rank: Rank = Field(1, description="rank, for methods that have one beside the size")
     compress: tuple[LayerRule, ...] = Field((), max_length=256, description="rules for weights by name")
     budget: Budget | None = Field(None, description="what the model may cost, instead of a method and a size")
@@ -126,7 +130,7 @@ class CompressionSpec(_Strict):
             return self
         if self.method is None and not self.compress:
             raise ValueError("nothing to do: give method and size, compress, or a budget")
-        if self.method is not None and self.method != "dense" and self.size is None:
+        if self.method is not None and self.size is None and not _fixed_size(self.method):
             raise ValueError(f"method {self.method!r} needs a size")
         if self.method is None and self.size is not None:
             raise ValueError("size needs a method")
@@ -156,6 +160,13 @@ def parse_spec(text: str | bytes) -> CompressionSpec:
             message = problem["msg"].removeprefix("Value error, ")
             problems.append(f"{field}: {message}" if field else message)
         raise CompressionError("; ".join(problems)) from error
+
+
+def _fixed_size(name: str) -> bool:
+    from models.compression.registry import method
+
+    low, high = method(name).sizes(1024, 1024)
+    return high < 1.05 * low
 
 
 def _known(name: str) -> None:

@@ -1,0 +1,51 @@
+"""The stage `evaluate` of a job: quality, speed and bytes of the result beside those of its parent."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from models.compression.assess import agreement, speed, word_errors
+from models.package import Manifest, ModelPackage
+from ops import library
+
+if TYPE_CHECKING:
+    from models.compression.job import Job, Report
+
+_SAMPLE: Final = 24
+_CHANGED: Final = "candidate"
+
+
+def evaluate_job(job: Job, report: Report) -> dict[str, Any]:
+    """Everything that is measured, as JSON values; word error rates where the model has a decoder and corpora."""
+    parent = library.session(job.original.SerializeToString(), threads=job.threads)
+    result = library.session(job.exported.SerializeToString(), threads=job.threads)
+    given, seconds, kind = job.timed_sample(min(job.spec.limit or _SAMPLE, _SAMPLE))
+    report(0.02, "comparing with the parent")
+    same = agreement(parent, result, given, kind)
+    report(0.1, f"{same.frames:.1%} of frames agree with the parent")
+    times = speed(parent, result, given, seconds)
+    report(0.15, f"takes {times.ratio:.2f} times the parent's time")
+    found: dict[str, Any] = {"agreement": asdict(same), "speed": asdict(times), "quality": {}, "parent_quality": {}}
+    if job.spec.evaluation and job.manifest is not None and job.manifest.family != "network":
+        corpora = {name: job.evaluation.folder(name) for name in job.spec.evaluation}
+        folder = job.stages.folder("evaluate")
+        for index, (key, graph) in enumerate((("parent_quality", job.original), ("quality", job.exported))):
+            package = _package(folder / key, job.manifest, graph.SerializeToString())
+            scores = word_errors(
+                package.path,
+                corpora,
+                job.spec.limit,
+                threads=job.threads,
+                progress=lambda part, index=index: report(0.15 + 0.42 * (index + part), "transcribing"),  # type: ignore[misc]
+            )
+            found[key] = {
+                name: {field: getattr(score, field) for field in ("wer", "cer", "rtf", "utterances", "words")}
+                for name, score in scores.items()
+            }
+    return found
+
+
+def _package(folder: Path, manifest: Manifest, graph: bytes) -> ModelPackage:
+    return ModelPackage.save(folder, manifest.model_copy(update={"name": _CHANGED}), graph)

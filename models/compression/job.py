@@ -1,0 +1,305 @@
+"""The stages of a compression job, each from what the ones before it left on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import onnx
+
+from models.compression import checkpoint, parity, stages
+from models.compression.base import Array, Compressed, CompressionError, Plan, relative_error
+from models.compression.calibrate import Calibrator
+from models.compression.compressing import approximated, compress_layer
+from models.compression.evaluating import evaluate_job
+from models.compression.export import export
+from models.compression.feeds import Inputs, inputs_for, random_feeds
+from models.compression.network import Network, find, with_weights
+from models.compression.normalise import normalise
+from models.compression.packaging import Result, load_result, pack_result
+from models.compression.planning import plans
+from models.compression.recordings import Corpora, feeds
+from models.compression.registry import method
+from models.compression.spec import CompressionSpec
+from models.features import FrontEnd
+from models.package import Manifest, parse_manifest
+from ops import library
+from ops.errors import DeepThinError
+
+ORIGINAL: Final = "model.onnx"
+_NETWORK: Final = "network.onnx"
+_MANIFEST: Final = "manifest.json"
+_RANDOM_RUNS: Final = 4
+_PARITY_RUNS: Final = 8
+
+
+class Report(Protocol):
+    """Called by a stage with its progress."""
+
+    def __call__(self, part: float, message: str, layer: str | None = None) -> None:
+        """`part`: share of the stage that is done."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Compressed weights and what changed along with them.
+
+    Attributes:
+        layers: compressed weights by name.
+        changed: other initialisers with new values.
+        seconds: time that each took.
+    """
+
+    layers: dict[str, Compressed]
+    changed: dict[str, Array]
+    seconds: dict[str, float]
+
+
+class Job:
+    """One job in its folder."""
+
+    def __init__(self, folder: Path, spec: CompressionSpec, corpora: Callable[[str], Path], threads: int) -> None:
+        """See `models.compression.pipeline.run`."""
+        self.folder = folder
+        self.spec = spec
+        self.stages = stages.Stages(folder)
+        self.threads = threads
+        self.calibration = Corpora(folder, corpora, "calibration")
+        self.evaluation = Corpora(folder, corpora, "evaluation")
+
+    def do(self, stage: str, report: Report) -> None:
+        """Run one stage."""
+        step: Callable[[Report], None] = getattr(self, f"_{stage.replace('-', '_')}")
+        step(report)
+
+    def result(self) -> Result:
+        """Where the finished job's results are."""
+        return load_result(self.folder / "result")
+
+    @cached_property
+    def original(self) -> onnx.ModelProto:
+        """The checkpoint as it came."""
+        return onnx.load(str(self.stages.folder("validate") / ORIGINAL))
+
+    @cached_property
+    def network(self) -> Network:
+        """The normalised network."""
+        return find(onnx.load(str(self.stages.folder("validate") / _NETWORK)))
+
+    @cached_property
+    def half(self) -> frozenset[str]:
+        """Initialisers that the checkpoint stores as fp16."""
+        return frozenset(stages.read_json(self.stages.folder("validate") / "half.json"))
+
+    @cached_property
+    def manifest(self) -> Manifest | None:
+        """The checkpoint's manifest, if it came with one."""
+        path = self.stages.folder("validate") / _MANIFEST
+        return parse_manifest(path.read_bytes()) if path.is_file() else None
+
+    @cached_property
+    def inputs(self) -> Inputs | None:
+        """How recordings go into the network."""
+        front_end = None if self.spec.front_end is None else FrontEnd.from_dict(dict(self.spec.front_end))  # type: ignore[arg-type]
+        return inputs_for(self.original, self.manifest, front_end)
+
+    @cached_property
+    def calibration_feeds(self) -> list[dict[str, Array]]:
+        """What goes into the network for the calibration recordings."""
+        if self.inputs is None:
+            raise CompressionError(
+                "calibration needs to know how recordings go into the network: give front_end, or a model package"
+            )
+        folders = [self.calibration.folder(name) for name in self.spec.calibration]
+        return feeds(folders, self.inputs, seconds=self.spec.calibration_seconds)[0]
+
+    @cached_property
+    def plans(self) -> dict[str, Plan]:
+        """The plan of each weight that is compressed."""
+        stored = stages.read_json(self.stages.folder("plan") / "plans.json")
+        return {name: stages.plan_from_json(fields) for name, fields in stored.items()}
+
+    @cached_property
+    def exported(self) -> onnx.ModelProto:
+        """The compressed model."""
+        return onnx.load(str(self.stages.folder("export") / ORIGINAL))
+
+    def state(self, stage: str) -> State:
+        """Compressed weights as the stage `compress` or `fine-tune` left them."""
+        layers: dict[str, Compressed] = {}
+        changed: dict[str, Array] = {}
+        seconds: dict[str, float] = {}
+        for path in sorted(self.stages.folder(stage).glob("*.npz")):
+            compressed, biases, facts = stages.load_layer(path)
+            if facts.get("name"):
+                layers[facts["name"]] = compressed
+                seconds[facts["name"]] = facts["seconds"]
+            changed |= biases
+        return State(layers, changed, seconds)
+
+    @property
+    def final(self) -> State:
+        """The compressed weights after fine-tuning, if there was any."""
+        return self.state("fine-tune" if self.spec.fine_tune is not None else "compress")
+
+    def _validate(self, report: Report) -> None:
+        folder = self.stages.begin("validate")
+        read = checkpoint.read(self.folder)
+        checkpoint.values_are_finite(read.model)
+        report(0.4, "the checkpoint is well formed")
+        normalised = normalise(read.model)
+        network = find(normalised.model)
+        for model in (read.model, network.model):
+            try:
+                library.session(model.SerializeToString(), threads=self.threads)
+            except DeepThinError:
+                raise
+            except Exception as error:  # ONNX Runtime's exceptions share no base class.
+                message = str(error).splitlines()[0]
+                raise checkpoint.CheckpointError(f"ONNX Runtime cannot open the network: {message}") from error
+        stages.write(folder / ORIGINAL, read.model.SerializeToString())
+        stages.write(folder / _NETWORK, network.model.SerializeToString())
+        stages.write_json(folder / "half.json", sorted(normalised.half))
+        if read.manifest is not None:
+            stages.write_json(folder / _MANIFEST, read.manifest.model_dump(mode="json"))
+        report(0.8, f"{len(network.layers)} weights can be compressed")
+        # What is wrong with the corpora or the front end shall come out now, not in an hour.
+        _ = self.inputs
+        if self.spec.calibration and self.inputs is None:
+            _ = self.calibration_feeds
+        for name in self.spec.calibration:
+            self.calibration.folder(name)
+        for name in self.spec.evaluation:
+            self.evaluation.folder(name)
+        if self.spec.fine_tune is not None:
+            _require_training()
+
+    def _plan(self, report: Report) -> None:
+        folder = self.stages.begin("plan")
+        if self.spec.budget is None:
+            chosen, notes = plans(self.network, self.spec), {}
+        else:
+            from models.compression.search import search
+
+            chosen, notes = search(self, report)
+        stages.write_json(folder / "plans.json", {name: stages.plan_to_json(plan) for name, plan in chosen.items()})
+        stages.write_json(folder / "notes.json", notes)
+
+    def _compress(self, report: Report) -> None:
+        folder = self.stages.begin("compress")
+        self.compress_into(folder, self.plans, report)
+
+    def compress_into(self, folder: Path, chosen: Mapping[str, Plan], report: Report) -> None:
+        """Compress by `chosen`, a file for each weight; weights that have their file already are not done again."""
+        calibrator = None
+        if self.spec.calibration:
+            report(0.0, "reading calibration audio")
+            calibrator = Calibrator(self.network, self.calibration_feeds, threads=self.threads)
+        layers: dict[str, Compressed] = {}
+        changed: dict[str, Array] = {}
+        todo = [layer for layer in self.network.layers if layer.name in chosen]
+        for index, layer in enumerate(todo):
+            path = folder / f"{index:04d}.npz"
+            report(index / len(todo), f"{layer.name} by {chosen[layer.name].method}", layer.name)
+            if path.is_file():
+                compressed, moved, _ = stages.load_layer(path)
+            else:
+                so_far = approximated(self.network, layers, changed) if calibrator is not None and layers else None
+                done = compress_layer(self.network, layer, chosen[layer.name], calibrator, so_far, changed)
+                compressed, moved = done.compressed, dict(done.changed)
+                stages.save_layer(path, compressed, moved, {"name": layer.name, "seconds": done.seconds})
+            layers[layer.name] = compressed
+            changed |= moved
+
+    def _fine_tune(self, report: Report) -> None:
+        folder = self.stages.begin("fine-tune")
+        if self.spec.fine_tune is None:
+            return
+        fine_tune = _require_training()
+        state = self.state("compress")
+        biased = with_weights(self.network.model, state.changed)
+        tuned = fine_tune(
+            biased,
+            state.layers,
+            self.calibration_feeds,
+            parent=self.network.model,
+            epochs=self.spec.fine_tune.epochs,
+            learning_rate=self.spec.fine_tune.learning_rate,
+            threads=self.threads,
+            checkpoint=folder / "progress.pt",
+            progress=lambda part, loss: report(part, f"fine-tuning, loss {loss:.4f}"),
+        )
+        by_name = {layer.name: layer for layer in self.network.layers}
+        for index, (name, compressed) in enumerate(tuned.layers.items()):
+            weight = self.network.weight(by_name[name])
+            error = relative_error(weight, method(compressed.plan.method).decompress(compressed))
+            facts = {"name": name, "seconds": state.seconds[name]}
+            stages.save_layer(
+                folder / f"{index:04d}.npz", replace(compressed, relative_error=error, output_error=None), {}, facts
+            )
+        nothing = Compressed(Plan("dense", 1, 1, 0), {}, 0.0)
+        stages.save_layer(folder / "other.npz", nothing, {**state.changed, **tuned.values}, {})
+        (folder / "progress.pt").unlink(missing_ok=True)
+        facts = {"loss": tuned.loss, "before": tuned.before, "after": tuned.after, "epoch": tuned.epoch}
+        stages.write_json(folder / "facts.json", {**facts, "history": list(tuned.history)})
+
+    def _export(self, report: Report) -> None:
+        folder = self.stages.begin("export")
+        state = self.final
+        network = Network(with_weights(self.network.model, state.changed), self.network.layers, self.network.skipped)
+        stages.write(folder / ORIGINAL, export(network, state.layers, half=self.half).SerializeToString())
+
+    def _parity(self, report: Report) -> None:
+        folder = self.stages.begin("parity")
+        state = self.final
+        reference = approximated(self.network, state.layers, state.changed)
+        given, kind = self.sample(_PARITY_RUNS)
+        allowed = parity.tolerance({name: compressed.plan for name, compressed in state.layers.items()})
+        found = parity.check(self.exported, reference, given, allowed, threads=self.threads)
+        report(1.0, f"differs by {found.difference:.1e} of its spread from the reference")
+        facts: dict[str, Any] = {
+            "difference": found.difference, "tolerance": found.tolerance, "output": found.output, "runs": found.runs,
+        }  # fmt: skip
+        stages.write_json(folder / "parity.json", {**facts, "inputs": kind})
+
+    def sample(self, count: int) -> tuple[list[dict[str, Array]], str]:
+        """Some inputs: recordings where the job has any, otherwise random values; and which."""
+        given, _, kind = self.timed_sample(count)
+        return given, kind
+
+    def timed_sample(self, count: int) -> tuple[list[dict[str, Array]], list[float] | None, str]:
+        """As `sample`, with the seconds of each recording."""
+        for corpora, names in ((self.evaluation, self.spec.evaluation), (self.calibration, self.spec.calibration)):
+            if names and self.inputs is not None:
+                folders = [corpora.folder(name) for name in names]
+                made: list[dict[str, Array]] = []
+                for folder in folders:
+                    made += feeds([folder], self.inputs, limit=-(-count // len(folders)))[0]
+                return made, [_seconds(feed, self.inputs) for feed in made], "recordings"
+        return random_feeds(self.original, min(count, _RANDOM_RUNS)), None, "random"
+
+    def _evaluate(self, report: Report) -> None:
+        stages.write_json(self.stages.begin("evaluate") / "evaluation.json", evaluate_job(self, report))
+
+    def _gate(self, report: Report) -> None:
+        self.stages.begin("gate")
+        pack_result(self, self.folder / "result")
+
+
+def _seconds(feed: Mapping[str, Array], inputs: Inputs) -> float:
+    axis = inputs.layout.index("f")
+    return 0.01 * float(feed[inputs.name].shape[axis] - inputs.left - inputs.right)
+
+
+def _require_training() -> Any:
+    try:
+        from models.training.finetune import fine_tune
+    except ModuleNotFoundError as error:
+        if error.name and error.name.partition(".")[0] in ("models", "ops"):
+            raise
+        raise CompressionError(f"fine-tuning needs {error.name}: pip install 'deepthin[train]'") from error
+    return fine_tune
