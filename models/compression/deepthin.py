@@ -76,8 +76,10 @@ def balanced(
     return Xf / balance, Wf * balance[:, None]
 
 
-def plan_geometry(name: str, Q: int, R: int, relative_size: float, rank: int) -> Plan:
+def plan_geometry(name: str, Q: int, R: int, relative_size: float, rank: int, **more: int) -> Plan:
     """The plan of the DeepThin geometry nearest to a wish; wishes above the dense size count as the dense size.
+
+    `more` is added to the plan's geometry.
 
     Raises:
         SizeError: no geometry of rank `rank` is that small.
@@ -85,7 +87,7 @@ def plan_geometry(name: str, Q: int, R: int, relative_size: float, rank: int) ->
     reachable = reachable_sizes(Q, R, rank)
     budget(f"{name} at rank {rank}", Q, R, relative_size, reachable)
     geometry = solve(Q, R, min(relative_size, reachable[1]), rank)
-    return Plan(name, Q, R, 4 * geometry.values, {"m": geometry.m, "n": geometry.n, "r": geometry.r})
+    return Plan(name, Q, R, 4 * geometry.values, {"m": geometry.m, "n": geometry.n, "r": geometry.r, **more})
 
 
 def reachable_sizes(Q: int, R: int, rank: int = 1) -> tuple[float, float]:

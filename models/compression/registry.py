@@ -9,13 +9,25 @@ from typing import Final
 from models.compression.base import CompressionError, Method
 from models.compression.deep_compression import DeepCompression
 from models.compression.deepthin import DeepThin
+from models.compression.deepthin_shuffled import DeepThinShuffled
 from models.compression.dense import Dense
+from models.compression.hashed import Hashed
 from models.compression.int4 import Int4
 from models.compression.int8 import Int8
 from models.compression.low_rank import LowRank
 from models.compression.pruned_csr import PrunedCsr
 
-_ALL: Final[tuple[Method, ...]] = (Dense(), DeepThin(), LowRank(), PrunedCsr(), DeepCompression(), Int8(), Int4())
+_ALL: Final[tuple[Method, ...]] = (
+    Dense(),
+    DeepThin(),
+    DeepThinShuffled(),
+    LowRank(),
+    Hashed(),
+    PrunedCsr(),
+    DeepCompression(),
+    Int8(),
+    Int4(),
+)
 
 METHODS: Final[Mapping[str, Method]] = MappingProxyType({method.name: method for method in _ALL})
 
