@@ -9,13 +9,25 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 from ops.errors import DeepThinError
-from service.cli import bench, evaluate, models, serve, train, transcribe
+from service.cli import bench, compress, evaluate, models, serve, train, transcribe
 
 __all__ = ["main"]
 
-_COMMANDS = (serve.add_to, transcribe.add_to, models.add_to, evaluate.add_to, train.add_to, bench.add_to)
+_COMMANDS = (
+    serve.add_to,
+    transcribe.add_to,
+    models.add_to,
+    compress.add_to,
+    evaluate.add_to,
+    train.add_to,
+    bench.add_to,
+)
 # These bring their own parsers, loaded only when they are called.
-_DELEGATES: dict[str, Callable[[Sequence[str]], int]] = {train.NAME: train.delegate, bench.NAME: bench.delegate}
+_DELEGATES: dict[str, Callable[[Sequence[str]], int]] = {
+    compress.NAME: compress.delegate,
+    train.NAME: train.delegate,
+    bench.NAME: bench.delegate,
+}
 _DESCRIPTION = """\
 Speech recognition with compressed models.
 
