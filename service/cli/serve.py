@@ -37,20 +37,14 @@ def add_to(commands: Parsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
-    import uvicorn
-
     from service.app import create_app
+    from service.server import Server
 
     settings = _settings(args)
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        log_level=settings.log_level,
-        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
-    )
-    return 0
+    server = Server(create_app(settings), settings)
+    server.run()
+    return 0 if server.started else 1
 
 
 def _settings(args: argparse.Namespace) -> Settings:

@@ -15,8 +15,10 @@ from fastapi import FastAPI
 from service import hub
 from service.app import create_app
 from service.settings import Settings
+from tests.service.jobs import WORKER
 
 Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+Compress = Serve
 
 
 @pytest.fixture
@@ -66,6 +68,19 @@ def serve(settings: Callable[..., Settings]) -> Serve:
     @asynccontextmanager
     async def start(*, wait: bool = True, **changes: Any) -> AsyncIterator[httpx.AsyncClient]:
         async with running(create_app(settings(**changes)), wait=wait) as client:
+            yield client
+
+    return start
+
+
+@pytest.fixture
+def compress(settings: Callable[..., Settings]) -> Compress:
+    """Start an application whose compression jobs have the fake pipeline."""
+
+    @asynccontextmanager
+    async def start(**changes: Any) -> AsyncIterator[httpx.AsyncClient]:
+        changes = {"models": ("tiny-dense",), "min_free_bytes": 0, "job_nice": 0, **changes}
+        async with running(create_app(settings(**changes), worker=WORKER)) as client:
             yield client
 
     return start

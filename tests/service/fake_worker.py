@@ -1,8 +1,8 @@
 """A worker whose pipeline does nothing but take its time and copy a tiny network; run as a script.
 
-What it does for each model is in `fake.json` of the home folder: `seconds` for each stage, `accepted`, `fail` and `die`
-(in a stage), `broken` (a network that cannot be loaded), `network` (a package without decoder). Each stage that is worked
-on adds a line to `trace-MODEL` there.
+What it does for each model is in `fake.json` of the home folder: `seconds` for each stage, `accepted`, `fail`, `bug`
+and `die` (in a stage), `broken` (a network that cannot be loaded), `network` (a package without decoder). Each stage
+that is worked on adds a line to `trace-MODEL` there.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from models.compression.pipeline import STAGES, Event, Outcome
 from models.compression.spec import CompressionSpec
 from models.package import ModelPackage
 from service.jobs import worker
-
-COMMAND = (sys.executable, str(Path(__file__).resolve()))
 
 
 def fake(
@@ -71,13 +69,12 @@ def fake(
 
 
 def _export(folder: Path, name: str, method: str, options: dict[str, object]) -> None:
-    from tests.support import tiny_graph, tiny_manifest
-
-    changes: dict[str, object] = {"method": method, "parent": "tiny-dense", "relative_size": 0.02}
+    parent = ModelPackage.load(Path(os.environ["DEEPTHIN_HOME"]) / "models" / "tiny-dense")
+    changes: dict[str, object] = {"name": name, "method": method, "parent": "tiny-dense", "relative_size": 0.02}
     if options.get("network"):
         changes |= {"family": "network"}
-    graph = b"garbage" if options.get("broken") else tiny_graph(recurrent=False, seed=int(str(options.get("seed", 0))))
-    ModelPackage.save(folder / "result", tiny_manifest(name, **changes), graph)
+    graph = b"garbage" if options.get("broken") else parent.graph_file.read_bytes()
+    ModelPackage.save(folder / "result", parent.manifest.model_copy(update=changes), graph)
     (folder / "result" / "model.dtz").write_bytes(b"stream of " + name.encode())
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import httpx
+
+# A worker that pretends.
+WORKER = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
 
 SPEC: dict[str, Any] = {"name": "made", "method": "dense"}
 ONNX = b"\x08\x08an onnx file, as far as anybody looks"
@@ -47,7 +51,7 @@ async def until(client: httpx.AsyncClient, job_id: str, *states: str, stage: str
             if job["state"] in states and stage in (None, job["stage"]):
                 return job
             assert job["state"] in ("queued", "running"), job
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
 
 
 async def finished(client: httpx.AsyncClient, job_id: str) -> dict[str, Any]:

@@ -1,0 +1,17 @@
+"""A service whose compression jobs have the fake pipeline; run as a script, with the settings of the environment."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from service.app import create_app
+from service.server import Server
+from service.settings import Settings
+from tests.service.jobs import WORKER
+
+if __name__ == "__main__":
+    settings = Settings()
+    Server(create_app(settings, worker=WORKER), settings).run()
