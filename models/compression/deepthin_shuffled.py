@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -17,15 +17,12 @@ from models.compression.deepthin import (
     reachable_sizes,
     stored_factors,
 )
-from models.compression.least_squares import Real, conjugate_gradient
+from models.compression.least_squares import Real, alternate
 from models.compression.stored import op_inputs, shape_attributes
 from ops.hashing import shuffled_positions
-from ops.layout import Geometry, inverse_relayout, reconstruct
+from ops.layout import inverse_relayout, reconstruct, relayout
 
 SEED = 1
-
-_TURNS = 4
-_ROUNDS = 6
 
 
 class DeepThinShuffled:
@@ -55,7 +52,15 @@ class DeepThinShuffled:
         plain = finish(self, weight, plan, stored_factors(start.Xf, start.Wf), calibration)
         if calibration is None:
             return plain
-        Xf, Wf = _refine(weight, calibration.damped(), geometry, order, start.Xf, start.Wf)
+
+        def take(product: Real) -> Matrix:
+            return _taken(relayout(product.astype(np.float32), plan.Q, plan.R), order)
+
+        def place(matrix: npt.NDArray[np.floating]) -> Real:
+            auxiliary = inverse_relayout(_placed(matrix, order), geometry.n)
+            return np.pad(auxiliary, ((0, geometry.m - len(auxiliary)), (0, 0))).astype(np.float64)
+
+        Xf, Wf = alternate(weight, calibration.damped(), start.Xf, start.Wf, take=take, place=place)
         aware = finish(self, weight, plan, stored_factors(Xf, Wf), calibration)
         return min(aware, plain, key=lambda result: result.output_error or 0.0)
 
@@ -105,38 +110,3 @@ def _placed(weight: npt.NDArray[np.floating], order: npt.NDArray[np.int64]) -> n
     flat = np.empty(Q * R, weight.dtype)
     flat[order] = weight.T.reshape(-1)
     return flat.reshape(R, Q).T
-
-
-def _refine(
-    weight: Matrix, moment: Real, geometry: Geometry, order: npt.NDArray[np.int64], Xf: Real, Wf: Real
-) -> tuple[Real, Real]:
-    """Lower ``trace((W - V)' · moment · (W - V))``: a few steps for `Xf` and for `Wf` in turn.
-
-    Scattered rows couple all with all, so that unlike DeepThin's neither step has a normal matrix one could write down.
-    """
-    Q, R, m, n = geometry.Q, geometry.R, geometry.m, geometry.n
-    H = moment.astype(np.float32)
-
-    def spread(matrix: npt.NDArray[np.floating]) -> Real:
-        auxiliary = inverse_relayout(_placed(matrix, order), n).astype(np.float64)
-        return np.pad(auxiliary, ((0, m - len(auxiliary)), (0, 0)))
-
-    def responses(product: Real) -> Real:
-        flat = product.astype(np.float32).reshape(-1)[: Q * R]
-        return spread(H @ flat[order].reshape(R, Q).T)
-
-    wanted = spread(moment @ weight.astype(np.float64))
-    curvature = spread(np.broadcast_to(np.diag(moment)[:, None], (Q, R)))
-
-    def of_rows(taps: Real) -> Callable[[Real], Real]:
-        return lambda rows: responses(rows @ taps) @ taps.T
-
-    def of_taps(rows: Real) -> Callable[[Real], Real]:
-        return lambda taps: rows.T @ responses(rows @ taps)
-
-    for _ in range(_TURNS):
-        scale = curvature @ np.square(Wf.T)
-        Xf = conjugate_gradient(of_rows(Wf), wanted @ Wf.T, Xf, scale, rounds=_ROUNDS)
-        scale = np.square(Xf.T) @ curvature
-        Wf = conjugate_gradient(of_taps(Xf), Xf.T @ wanted, Wf, scale, rounds=_ROUNDS)
-    return Xf, Wf

@@ -53,3 +53,47 @@ def conjugate_gradient(
         size, previous = float(np.vdot(residual, scaled)), size
         step = scaled + size / previous * step
     return v
+
+
+def alternate(
+    weight: npt.NDArray[np.floating],
+    moment: Real,
+    left: Real,
+    right: Real,
+    *,
+    take: Callable[[Real], npt.NDArray[np.float32]],
+    place: Callable[[npt.NDArray[np.floating]], Real],
+    turns: int = 4,
+    rounds: int = 6,
+) -> tuple[Real, Real]:
+    """Lower ``trace((W - V)' · moment · (W - V))`` for a ``V`` that is a product's values in other places.
+
+    A few steps for either factor in turn; neither has a normal matrix that one could write down.
+
+    Args:
+        weight: ``W`` [Q, R].
+        moment: [Q, Q].
+        left: where to start, [m, r].
+        right: where to start, [r, n].
+        take: makes ``V`` of ``left · right``.
+        place: the adjoint of `take`: puts every value of a [Q, R] back where it was taken, zero elsewhere.
+        turns: how often both are solved for.
+        rounds: steps for each.
+
+    Returns:
+        `left` and `right`.
+    """
+    H = moment.astype(np.float32)
+    wanted = place(moment @ weight.astype(np.float64))
+    curvature = place(np.broadcast_to(np.diag(moment)[:, None], weight.shape))
+
+    def of_left(right: Real) -> Callable[[Real], Real]:
+        return lambda left: place(H @ take(left @ right)) @ right.T
+
+    def of_right(left: Real) -> Callable[[Real], Real]:
+        return lambda right: left.T @ place(H @ take(left @ right))
+
+    for _ in range(turns):
+        left = conjugate_gradient(of_left(right), wanted @ right.T, left, curvature @ np.square(right.T), rounds=rounds)
+        right = conjugate_gradient(of_right(left), left.T @ wanted, right, np.square(left.T) @ curvature, rounds=rounds)
+    return left, right

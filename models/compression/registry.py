@@ -15,7 +15,9 @@ from models.compression.hashed import Hashed
 from models.compression.int4 import Int4
 from models.compression.int8 import Int8
 from models.compression.low_rank import LowRank
+from models.compression.low_rank_codebook import LowRankCodebook
 from models.compression.pruned_csr import PrunedCsr
+from models.compression.separable_conv import SeparableConv
 
 _ALL: Final[tuple[Method, ...]] = (
     Dense(),
@@ -23,8 +25,10 @@ _ALL: Final[tuple[Method, ...]] = (
     DeepThinShuffled(),
     LowRank(),
     Hashed(),
+    SeparableConv(),
     PrunedCsr(),
     DeepCompression(),
+    LowRankCodebook(),
     Int8(),
     Int4(),
 )
