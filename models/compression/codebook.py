@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.compression.rounding import Moment, Rows, compensate, descend
+from ops.packing import packed_bytes
 
 Values = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.uint8]
@@ -239,3 +240,21 @@ def _entropy_constrained(
         levels = new
     order = np.argsort(levels, kind="stable")
     return levels[order], prices[order]
+
+
+def row_bytes(Q: int, R: int, bits: int) -> int:
+    """Bytes of the packed indices of a Q x R weight."""
+    return R * packed_bytes(bits, Q)
+
+
+def pack_rows(indices: Indices, bits: int) -> Indices:
+    """Indices [Q, R] as CodebookMatMul takes them: output by output, each output's packed into whole bytes."""
+    each = np.unpackbits(np.ascontiguousarray(indices.T)[..., None], axis=2, count=bits, bitorder="little")
+    return np.packbits(each.reshape(len(each), -1), axis=1, bitorder="little").reshape(-1)
+
+
+def unpack_rows(packed: Indices, Q: int, R: int, bits: int) -> Indices:
+    """The indices [Q, R] that `pack_rows` packed."""
+    rows = packed.reshape(R, packed_bytes(bits, Q))
+    each = np.unpackbits(rows, axis=1, count=Q * bits, bitorder="little").reshape(R, Q, bits)
+    return np.ascontiguousarray(np.packbits(each, axis=2, bitorder="little").reshape(R, Q).T)
