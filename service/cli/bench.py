@@ -21,11 +21,12 @@ def delegate(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("deepthin bench", description=f"Benchmarks: {_HELP}.")
     parser.add_argument(
         "benchmark",
-        choices=("kernels", "formats"),
-        help="kernels: DeepThin matrices against ONNX Runtime's own; formats: the other stored matrices",
+        choices=("kernels", "formats", "coders"),
+        help="kernels: DeepThin matrices against ONNX Runtime's own; formats: the other stored matrices; "
+        "coders: size and speed of the entropy coders",
     )
     chosen = parser.parse_args(argv[:1]).benchmark
-    from ops.benchmarks import formats, kernels
+    from ops.benchmarks import coders, formats, kernels
 
-    benchmark = kernels.main if chosen == "kernels" else formats.main
+    benchmark = {"kernels": kernels.main, "formats": formats.main, "coders": coders.main}[chosen]
     return benchmark(list(argv[1:]))

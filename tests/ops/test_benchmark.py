@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ops.benchmarks import formats, kernels
+from ops.benchmarks import coders, formats, kernels
 
 KEYS = ["op", "Q", "R", "size", "r", "n", "batch", "threads", "baseline", "seconds", "baseline_seconds", "speedup"]
 
@@ -58,3 +58,17 @@ def test_formats_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     assert lines[0].startswith("instruction set")
     assert len(lines) == 12
     assert all(line.endswith("x") for line in lines[2:])
+
+
+def test_coders(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    real = coders.measure
+    monkeypatch.setattr(coders, "measure", lambda *_: real(50_000, 1))
+    assert coders.main(["--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["coder"] for row in rows} == {"range", "Huffman"}
+    for row in rows:
+        assert row["symbols"] == 50_000
+        assert row["excess"] == pytest.approx(row["coded_bytes"] / row["entropy_bytes"] - 1)
+        assert row["entropy_bytes"] <= row["coded_bytes"] < row["symbol_bytes"]
+    assert coders.main([]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(rows)
