@@ -16,9 +16,30 @@ inline Vec splat(float x) { return _mm256_set1_ps(x); }
 
 inline Vec gather(const float* table, BitsVec index) { return _mm256_i32gather_ps(table, (__m256i)index, 4); }
 
-inline BitsVec quads(const uint32_t (&word)[LANES / 4]) {
-  return (BitsVec)_mm256_set_m128i(_mm_set1_epi32(int(word[1])), _mm_set1_epi32(int(word[0])));
-}
+// Turns a word with the numbers of all eight lanes into one number a lane.
+class Spread {
+ public:
+  static constexpr size_t per_word = 8;
+  explicit Spread(uint32_t bits) : mask_((1u << bits) - 1) {
+    uint32_t bytes[LANES], shift[LANES];
+    for (uint32_t lane = 0; lane < LANES; ++lane) {
+      // A lane's number lies in two neighbouring bytes; the word's first follows on its last, and is masked away.
+      const uint32_t byte = lane * bits / 8;
+      bytes[lane] = 0x80800000u | (byte + 1) << 8 | byte;
+      shift[lane] = lane * bits % 8;
+    }
+    bytes_ = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes));
+    shift_ = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(shift));
+  }
+  BitsVec operator()(const uint64_t (&word)[1]) const {
+    const __m256i pairs = _mm256_shuffle_epi8(_mm256_set1_epi64x(int64_t(word[0])), bytes_);
+    return (BitsVec)_mm256_srlv_epi32(pairs, shift_) & mask_;
+  }
+
+ private:
+  __m256i bytes_, shift_;
+  uint32_t mask_;
+};
 
 inline BitsVec high_product(BitsVec a, uint32_t b) {
   const __m256i factor = _mm256_set1_epi64x(b);
@@ -26,6 +47,15 @@ inline BitsVec high_product(BitsVec a, uint32_t b) {
   const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64((__m256i)a, 32), factor);
   return (BitsVec)_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
 }
+
+class TinyTable {
+ public:
+  explicit TinyTable(const float* table) : table_(_mm256_loadu_ps(table)) {}
+  Vec operator[](BitsVec index) const { return _mm256_permutevar8x32_ps(table_, (__m256i)index); }
+
+ private:
+  Vec table_;
+};
 
 class SmallTable {
  public:

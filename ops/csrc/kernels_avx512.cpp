@@ -16,11 +16,24 @@ inline Vec splat(float x) { return _mm512_set1_ps(x); }
 
 inline Vec gather(const float* table, BitsVec index) { return _mm512_i32gather_ps((__m512i)index, table, 4); }
 
-inline BitsVec quads(const uint32_t (&word)[LANES / 4]) {
-  const __m512i words = _mm512_castsi128_si512(_mm_setr_epi32(int(word[0]), int(word[1]), int(word[2]), int(word[3])));
-  const __m512i each = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-  return (BitsVec)_mm512_permutexvar_epi32(each, words);
-}
+// Turns words with the numbers of four lanes each into one number a lane.
+class Spread {
+ public:
+  static constexpr size_t per_word = 4;
+  explicit Spread(uint32_t bits)
+      : shift_((BitsVec)_mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3),
+                                           _mm512_set1_epi32(int(bits)))),
+        mask_((1u << bits) - 1) {}
+  BitsVec operator()(const uint64_t (&word)[4]) const {
+    const __m128i low = _mm_setr_epi32(int(word[0]), int(word[1]), int(word[2]), int(word[3]));
+    const __m512i each = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+    return ((BitsVec)_mm512_permutexvar_epi32(each, _mm512_castsi128_si512(low)) >> shift_) & mask_;
+  }
+
+ private:
+  BitsVec shift_;
+  uint32_t mask_;
+};
 
 inline BitsVec high_product(BitsVec a, uint32_t b) {
   const __m512i factor = _mm512_set1_epi64(b);
@@ -37,6 +50,7 @@ class SmallTable {
  private:
   Vec table_;
 };
+using TinyTable = SmallTable;
 
 inline void transpose(Vec (&v)[LANES]) {
   Vec a[16], b[16];

@@ -18,7 +18,19 @@ inline Vec gather(const float* table, BitsVec index) {
   return Vec{table[index[0]], table[index[1]], table[index[2]], table[index[3]]};
 }
 
-inline BitsVec quads(const uint32_t (&word)[LANES / 4]) { return (BitsVec)vdupq_n_u32(word[0]); }
+// Turns a word with the numbers of four lanes into one number a lane.
+class Spread {
+ public:
+  static constexpr size_t per_word = 4;
+  explicit Spread(uint32_t bits) : shift_{0, bits, 2 * bits, 3 * bits}, mask_((1u << bits) - 1) {}
+  BitsVec operator()(const uint64_t (&word)[1]) const {
+    return ((BitsVec)vdupq_n_u32(uint32_t(word[0])) >> shift_) & mask_;
+  }
+
+ private:
+  BitsVec shift_;
+  uint32_t mask_;
+};
 
 inline BitsVec high_product(BitsVec a, uint32_t b) {
   const uint32x4_t v = (uint32x4_t)a;
@@ -40,6 +52,7 @@ class SmallTable {
  private:
   uint8x16x4_t table_;
 };
+using TinyTable = SmallTable;
 
 inline void transpose(Vec (&v)[LANES]) {
   const float32x4x2_t a = vtrnq_f32(v[0], v[1]), b = vtrnq_f32(v[2], v[3]);

@@ -16,7 +16,20 @@ inline Vec gather(const float* table, BitsVec index) {
   return Vec{table[index[0]], table[index[1]], table[index[2]], table[index[3]]};
 }
 
-inline BitsVec quads(const uint32_t (&word)[LANES / 4]) { return BitsVec{word[0], word[0], word[0], word[0]}; }
+// Turns a word with the numbers of four lanes into one number a lane.
+class Spread {
+ public:
+  static constexpr size_t per_word = 4;
+  explicit Spread(uint32_t bits) : shift_{0, bits, 2 * bits, 3 * bits}, mask_((1u << bits) - 1) {}
+  BitsVec operator()(const uint64_t (&word)[1]) const {
+    const uint32_t low = uint32_t(word[0]);
+    return (BitsVec{low, low, low, low} >> shift_) & mask_;
+  }
+
+ private:
+  BitsVec shift_;
+  uint32_t mask_;
+};
 
 inline BitsVec high_product(BitsVec a, uint32_t b) {
   for (int i = 0; i < LANES; ++i) a[i] = uint32_t((uint64_t{a[i]} * b) >> 32);
@@ -31,6 +44,7 @@ class SmallTable {
  private:
   const float* table_;
 };
+using TinyTable = SmallTable;
 
 inline void transpose(Vec (&v)[LANES]) {
   const Vec a = v[0], b = v[1], c = v[2], d = v[3];

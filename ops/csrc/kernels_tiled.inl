@@ -5,40 +5,42 @@ typedef uint32_t UnalignedBits __attribute__((vector_size(LANES * sizeof(uint32_
 DEEPTHIN_INLINE BitsVec load_bits(const uint32_t* p) { return *reinterpret_cast<const UnalignedBits*>(p); }
 DEEPTHIN_INLINE void store_bits(uint32_t* p, BitsVec v) { *reinterpret_cast<UnalignedBits*>(p) = v; }
 
-// 0, step, 2 * step ... by lane, starting again after every `period` lanes.
-DEEPTHIN_INLINE BitsVec ramp(uint32_t step, uint32_t period) {
+// 0, 1, 2 ... by lane.
+DEEPTHIN_INLINE BitsVec lane_numbers() {
   uint32_t lane[W];
-  for (uint32_t i = 0; i < W; ++i) lane[i] = i % period * step;
+  for (uint32_t i = 0; i < W; ++i) lane[i] = i;
   return load_bits(lane);
 }
 
-// At least 32 bits of the stream from bit `bit` on.
+// The stream from bit `bit` on: 57 bits at least, and all 64 where a byte starts there.
 template <bool kInside>
-DEEPTHIN_INLINE uint32_t word_at(const PackedView& p, size_t bit) {
+DEEPTHIN_INLINE uint64_t word_at(const PackedView& p, size_t bit) {
   const size_t byte = bit / 8;
   uint64_t word = 0;
   if (kInside || byte + 8 <= p.bytes)
     __builtin_memcpy(&word, p.data + byte, 8);
   else if (byte < p.bytes)
     __builtin_memcpy(&word, p.data + byte, p.bytes - byte);
-  return uint32_t(word >> bit % 8);
+  return word >> bit % 8;
 }
 
-// Four numbers of up to 8 bits always lie within one word.
+// Eight numbers of up to 8 bits always lie within one word: those of 8 bits start where a byte does.
 template <bool kInside>
-DEEPTHIN_INLINE BitsVec codes_at(const PackedView& p, size_t entry, BitsVec shift) {
-  uint32_t word[W / 4];
+DEEPTHIN_INLINE BitsVec codes_at(const PackedView& p, size_t entry, const Spread& spread) {
+  uint64_t word[W / Spread::per_word];
   DEEPTHIN_UNROLL
-  for (size_t i = 0; i < W / 4; ++i) word[i] = word_at<kInside>(p, (entry + 4 * i) * p.bits);
-  return (quads(word) >> shift) & ((1u << p.bits) - 1);
+  for (size_t i = 0; i < W / Spread::per_word; ++i) word[i] = word_at<kInside>(p, (entry + i * Spread::per_word) * p.bits);
+  return spread(word);
 }
 
 template <typename Take>
-DEEPTHIN_INLINE void for_each_code(const PackedView& p, size_t first, size_t count, Take take) {
-  const BitsVec shift = ramp(uint32_t(p.bits), 4);
+DEEPTHIN_INLINE void for_each_code(PackedView p, size_t first, size_t count, Take take) {
+  const Spread spread(uint32_t(p.bits));
+  // Words of entries before this one end inside the stream.
+  const size_t inside = p.bytes < 8 ? 0 : (p.bytes - 8) * 8 / p.bits;
   size_t i = 0;
-  for (; i < count && (first + i + W) * p.bits / 8 + 8 <= p.bytes; i += W) take(i, codes_at<true>(p, first + i, shift));
-  for (; i < count; i += W) take(i, codes_at<false>(p, first + i, shift));
+  for (; i < count && first + i + W <= inside; i += W) take(i, codes_at<true>(p, first + i, spread));
+  for (; i < count; i += W) take(i, codes_at<false>(p, first + i, spread));
 }
 
 void unpack(const PackedView& p, size_t first, size_t count, uint32_t* out) {
@@ -46,7 +48,10 @@ void unpack(const PackedView& p, size_t first, size_t count, uint32_t* out) {
 }
 
 void look_up(const PackedView& p, size_t first, size_t count, const float* table, float* out) {
-  if (p.bits <= 4) {
+  if (p.bits <= 3) {
+    const TinyTable tiny(table);
+    for_each_code(p, first, count, [&](size_t i, BitsVec code) { store(out + i, tiny[code]); });
+  } else if (p.bits == 4) {
     const SmallTable small(table);
     for_each_code(p, first, count, [&](size_t i, BitsVec code) { store(out + i, small[code]); });
   } else {
@@ -63,7 +68,7 @@ DEEPTHIN_INLINE BitsVec mixed(BitsVec h) {
 }
 
 void hash(const HashedView& m, size_t first, size_t count, float* out) {
-  const BitsVec lane = ramp(1, W);
+  const BitsVec lane = lane_numbers();
   for (size_t i = 0; i < count; i += W) {
     const BitsVec hashed = mixed((lane + uint32_t(first + i)) ^ m.key);
     const BitsVec negative = mixed(hashed ^ 0x85ebca6bu) << 31;
@@ -85,7 +90,7 @@ DEEPTHIN_INLINE BitsVec permuted(const ShuffledView& m, BitsVec k) {
 
 void shuffle(const ShuffledView& m, size_t first, size_t count, float* out) {
   uint32_t position[kTileInputs + W], again[kTileInputs + W], slot[kTileInputs];
-  const BitsVec lane = ramp(1, W);
+  const BitsVec lane = lane_numbers();
   for (size_t i = 0; i < count; i += W) store_bits(position + i, permuted(m, lane + uint32_t(first + i)));
   for (size_t i = count; i % W; ++i) position[i] = 0;
 

@@ -16,10 +16,13 @@ class CodebookCsrMatrix : public SparseMatrix {
     uint32_t* inputs = reinterpret_cast<uint32_t*>(scratch);
     float* values = scratch + kEntries + 16;
     kernels().unpack(gaps_, first, count, inputs);
+    // Kept apart from what it could be an element of, so that it stays in a register.
+    uint32_t place = next;
     for (size_t i = 0; i < count; ++i) {
-      next += inputs[i];
-      inputs[i] = next++;
+      place += inputs[i];
+      inputs[i] = place++;
     }
+    next = place;
     kernels().look_up(symbols_, first, count, codebook_.table(), values);
     return {values, inputs};
   }
