@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from models.compression.base import Array, Compressed, Matrix, finish
 from models.compression.registry import method
+from models.families.base import FusedLinear, activate
 
 
 class CompressedWeight(nn.Module):
@@ -21,20 +23,28 @@ class CompressedWeight(nn.Module):
     computed from the stored values at each access.
 
     Attributes:
-        trained: names of the arrays that are trained; all others stay as they are. The matrix is proportional to the
-            first.
+        trained: names of the arrays that are trained; all others stay as they are.
+        proportional: the matrix is proportional to the first of them.
         compressed: the weight as it was given.
         fixed: names of the arrays that stay, kept as buffers.
     """
 
     trained: tuple[str, ...]
+    proportional = True
 
-    def __init__(self, compressed: Compressed, shape: Sequence[int], *, inputs_first: bool) -> None:
-        """A compressed weight for a tensor of `shape`: [Q, R] if `inputs_first`, otherwise [R, ...]."""
+    def __init__(
+        self, compressed: Compressed, shape: Sequence[int], *, inputs_first: bool, swap_gates: bool = False
+    ) -> None:
+        """A compressed weight for a tensor of `shape`: [Q, R] if `inputs_first`, otherwise [R, ...].
+
+        `swap_gates`: the tensor has the outputs of a GRU's gates in the order r, z, n, and the matrix, as in ONNX, in
+        the order z, r, n.
+        """
         super().__init__()
         self.compressed = compressed
         self.shape = tuple(shape)
         self.inputs_first = inputs_first
+        self.swap_gates = swap_gates
         self.fixed = tuple(name for name in compressed.arrays if name not in self.trained)
         for name in self.fixed:
             self.register_buffer(name, torch.from_numpy(np.array(compressed.arrays[name])))
@@ -67,7 +77,8 @@ class CompressedWeight(nn.Module):
     def forward(self, *values: Tensor) -> Tensor:
         """The weight."""
         matrix = self.matrix(*values)
-        return (matrix if self.inputs_first else matrix.t()).reshape(self.shape)
+        tensor = (matrix if self.inputs_first else matrix.t()).reshape(self.shape)
+        return swapped(tensor) if self.swap_gates else tensor
 
     def arrays(self, values: Sequence[Tensor]) -> dict[str, Array]:
         """What the method stores for these values."""
@@ -91,6 +102,43 @@ class CompressedWeight(nn.Module):
                 setattr(self, name, torch.empty_like(state_dict[prefix + name]))
         super()._load_from_state_dict(state_dict, prefix, *arguments)
         self.prepare()
+
+
+class FactoredLinear(FusedLinear):
+    """An `nn.Linear` whose weight's parametrization has a `product`, which it uses instead of the weight."""
+
+    def activated(self, x: Tensor, activation: str) -> Tensor:
+        """The outputs after an activation."""
+        values = cast(parametrize.ParametrizationList, self.parametrizations["weight"])  # type: ignore[index]
+        product: Tensor = values[0].product(x, *originals(values))  # type: ignore[operator]
+        return activate(product if self.bias is None else product + self.bias, activation)
+
+
+def install(module: nn.Module, leaf: str, weight: CompressedWeight) -> None:
+    """Make `module.leaf` a compressed weight."""
+    if type(module) is nn.Linear and leaf == "weight" and hasattr(weight, "product"):
+        module.__class__ = FactoredLinear  # nothing but the forward pass differs, as with parametrize's own classes
+    parametrize.register_parametrization(module, leaf, weight)
+
+
+def installed(module: nn.Module, leaf: str) -> tuple[CompressedWeight, list[nn.Parameter]] | None:
+    """The compressed weight of a module and the values it works on; None where there is none."""
+    if not parametrize.is_parametrized(module, leaf):
+        return None
+    values = cast(parametrize.ParametrizationList, module.parametrizations[leaf])  # type: ignore[index]
+    weight = values[0]
+    return (weight, originals(values)) if isinstance(weight, CompressedWeight) else None
+
+
+def originals(values: parametrize.ParametrizationList) -> list[nn.Parameter]:
+    """The tensors that a parametrization works on, in the order in which it takes them."""
+    return [cast(nn.Parameter, getattr(values, f"original{number}")) for number in range(values.ntensors)]
+
+
+def swapped(tensor: Tensor) -> Tensor:
+    """A GRU's weight with the outputs of its first two gates, of three, exchanged."""
+    first, second, third = tensor.chunk(3)
+    return torch.cat([second, first, third])
 
 
 def as_array(values: Tensor) -> npt.NDArray[np.float32]:

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from models.families.deepspeech import DeepSpeechConfig
 from models.families.tfkaldi import TfKaldiConfig
@@ -74,9 +74,18 @@ class CompressRule(_Table):
     """One `[[compress]]` rule: the last rule whose pattern matches a weight's name decides."""
 
     pattern: str = Field(description="shell-style pattern on parameter names, such as 'hidden.*.weight'")
-    method: Literal["dense", "deepthin"] = "deepthin"
-    size: float = Field(1.0, gt=0, le=1, description="relative size of the weight")
-    rank: int = Field(1, ge=1)
+    method: str = Field("deepthin", description="compression method whose weights can be trained, 'dense' for none")
+    size: float = Field(1.0, gt=0, le=1, description="bytes of the weight by those of the dense fp32 matrix")
+    rank: int = Field(1, ge=1, description="rank, for methods that have one beside the size")
+
+    @field_validator("method")
+    @classmethod
+    def _method_can_be_trained(cls, name: str) -> str:
+        from models.training.parametrizations import PARAMETRIZATIONS
+
+        if name not in PARAMETRIZATIONS:
+            raise ValueError(f"no weights of method {name!r} can be trained: use {', '.join(PARAMETRIZATIONS)}")
+        return name
 
 
 class TrainingConfig(_Table):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +15,10 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torch.nn.utils import parametrize
 
+from models.compression.base import Compressed
+from models.compression.export import export as replace_weights
+from models.compression.network import Layer, Network
+from models.compression.registry import method
 from models.decoding.lexicon import UNITS
 from models.families.base import AcousticNet
 from models.families.deepspeech import DeepSpeech, Gru
@@ -22,9 +26,10 @@ from models.families.tfkaldi import TfKaldi
 from models.features import FrontEnd
 from models.package import Manifest, ModelPackage, State, Weights
 from models.training.cli import corpus_and_cache
+from models.training.compressed_weight import CompressedWeight
 from models.training.config import ConfigError, TrainingConfig
 from models.training.deepthin import DeepThinWeight
-from models.training.network import sizes
+from models.training.network import compressed_weights, sizes
 from models.training.soft_targets import load_config_and_net, posteriors
 
 Array = npt.NDArray[np.float32]
@@ -116,18 +121,19 @@ class GraphBuilder:
 
 
 def deepthin_factors(module: nn.Module, leaf: str) -> tuple[Array, Array] | None:
-    """Xf and Wf of a parametrized weight, None for a dense one."""
+    """Xf and Wf of a DeepThin weight, None for a dense one or one of another method."""
     if not parametrize.is_parametrized(module, leaf):
         return None
     entry = cast(parametrize.ParametrizationList, module.parametrizations[leaf])  # type: ignore[index]
     if not isinstance(entry[0], DeepThinWeight):
-        raise ConfigError(f"{type(entry[0]).__name__} weights cannot be exported")
+        return None
     return _numpy(cast(torch.Tensor, entry.original0)), _numpy(cast(torch.Tensor, entry.original1))
 
 
 def export(net: AcousticNet, *, half: bool) -> tuple[onnx.ModelProto, GraphBuilder, tuple[State, ...]]:
     """The ONNX model of a network, the builder with its byte counts, and its recurrent states."""
-    builder = GraphBuilder(half=half)
+    compressed = compressed_weights(net)
+    builder = GraphBuilder(half=half and not compressed)
     states: list[State] = []
     if isinstance(net, TfKaldi):
         logits = _tfkaldi(builder, net)
@@ -143,7 +149,41 @@ def export(net: AcousticNet, *, half: bool) -> tuple[onnx.ModelProto, GraphBuild
         outputs.append(helper.make_tensor_value_info(state.output, TensorProto.FLOAT, ["batch", *state.shape]))
     graph = helper.make_graph(builder.nodes, "deepthin", inputs, outputs, builder.initializers)
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("deepthin", 1)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=9), builder, tuple(states)
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
+    return (_with_compressed(model, compressed, builder) if compressed else model), builder, tuple(states)
+
+
+def _with_compressed(
+    model: onnx.ModelProto, compressed: Mapping[str, Compressed], builder: GraphBuilder
+) -> onnx.ModelProto:
+    """The model with the dense weights of these names replaced by what their methods store."""
+    layers = [_layer(model, name) for name in compressed]
+    # A GRU is replaced as a whole, whichever of its two weights is compressed.
+    both = [
+        _layer(model, model.graph.node[layer.nodes[0]].input[3 - layer.operand])
+        for layer in layers
+        if layer.op == "GRU"
+    ]
+    for weight in compressed.values():
+        stored = method(weight.plan.method)
+        builder.disk_bytes += weight.plan.disk_bytes - 4 * weight.plan.Q * weight.plan.R
+        builder.resident_bytes += stored.resident_bytes(weight) - 4 * weight.plan.Q * weight.plan.R
+    every = {layer.name: layer for layer in (*layers, *both)}
+    return replace_weights(Network(model, tuple(every.values()), ()), compressed)
+
+
+def _layer(model: onnx.ModelProto, name: str) -> Layer:
+    """Where a weight is used; there is one such place in the graphs made here."""
+    (place,) = [(index, node) for index, node in enumerate(model.graph.node) if name in node.input]
+    shape = next(tuple(tensor.dims) for tensor in model.graph.initializer if tensor.name == name)
+    index, node = place
+    if node.op_type == "MatMul":
+        Q, R = shape
+    elif node.op_type == "GRU":
+        R, Q = shape[1:]
+    else:
+        R, Q = shape[0], int(np.prod(shape[1:]))
+    return Layer(name, node.op_type, (index,), list(node.input).index(name), Q, R, shape)
 
 
 def _tfkaldi(builder: GraphBuilder, net: TfKaldi) -> str:
@@ -244,7 +284,7 @@ def package(
     manifest = Manifest(
         name=config.name,
         family=config.family,
-        method="deepthin" if compressed else "dense",
+        method=main_method(net),
         relative_size=stored / dense,
         parent=config.parent,
         description=config.description,
@@ -268,6 +308,18 @@ def package(
         attribution=_ATTRIBUTION + (_AMI_ATTRIBUTION if config.family == "tfkaldi" else ""),
     )
     return ModelPackage.save(folder, manifest, model.SerializeToString())
+
+
+def main_method(net: AcousticNet) -> str:
+    """The method that compresses most of the network's weights, "dense" when there is none."""
+    shares: dict[str, int] = {}
+    for module in net.modules():
+        if isinstance(module, DeepThinWeight):
+            shares["deepthin"] = shares.get("deepthin", 0) + module.geometry.Q * module.geometry.R
+        elif isinstance(module, CompressedWeight):
+            name = module.compressed.plan.method
+            shares[name] = shares.get(name, 0) + module.Q * module.R
+    return max(shares, key=lambda name: shares[name], default="dense")
 
 
 _ATTRIBUTION = (

@@ -23,6 +23,7 @@ from models.training.recordings import Recordings, parent_outputs
 
 _WARM_UP = 0.05
 _SMALLEST_SCALE = 1e-2
+_BACK_OFF = 0.3
 
 Progress = Callable[[float, float], None]
 """Called after each step with the fraction done (0 to 1) and the running loss."""
@@ -74,7 +75,8 @@ def fine_tune(
 
     The weights keep their form: factors stay factors, masks and indices stay as they are and a codebook's entry moves
     by the sum of the gradients of its members. The weights that do best on the held-out recordings are returned, those
-    that were given included, so that nothing gets worse.
+    that were given included, so that nothing gets worse. An epoch that made them worse is taken back, and the next
+    ones take shorter steps.
 
     Args:
         model: the network with dense weights: the original one, or a narrowed one (then `parent` is the original).
@@ -214,10 +216,11 @@ class _Run:
         self.rates = [
             learning_rate * max(float(p.detach().square().mean().sqrt()), _SMALLEST_SCALE) for p in self.parameters
         ]
-        self.optimiser = torch.optim.Adam([{"params": [p]} for p in self.parameters], betas=(0.9, 0.98))
+        self.optimiser = self._fresh()
         self.history: list[float] = []
         self.best = 0
         self.kept: dict[str, Any] = {}
+        self.share = 1.0
 
     def train(self, checkpoint: Path | None, stamp: str, progress: Progress | None) -> None:
         """Train to the end, or on from the checkpoint, and take the best weights."""
@@ -226,6 +229,11 @@ class _Run:
         for epoch in range(len(self.history), self.epochs + 1):
             self._epoch(epoch - 1, progress)
             self._judge()
+            if self.best != len(self.history) - 1:
+                # So near to the parent, the steps were too long: again from the best weights, with shorter ones.
+                self.student.net.load_state_dict(self.kept)
+                self.share *= _BACK_OFF
+                self.optimiser = self._fresh()
             if checkpoint is not None:
                 self._save(checkpoint, stamp)
         self.student.net.load_state_dict(self.kept)
@@ -234,8 +242,7 @@ class _Run:
         steps = self.training.steps()
         running = math.nan
         for number, batch in enumerate(self.training.batches(np.random.default_rng([self.seed, epoch]))):
-            share = (epoch + (number + 1) / steps) / self.epochs
-            self._set_rate(share)
+            self._set_rate((epoch + (number + 0.5) / steps) / self.epochs)
             loss = self.objective.loss(self.student.run(batch.feeds), batch.targets)
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -245,13 +252,16 @@ class _Run:
             value = loss.item()
             running = value if math.isnan(running) else 0.95 * running + 0.05 * value
             if progress is not None:
-                progress(min(share, 1.0), running)
+                progress((epoch + (number + 1) / steps) / self.epochs, running)
 
     def _set_rate(self, share: float) -> None:
         rise = min(1.0, share / _WARM_UP)
         fall = 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, share - _WARM_UP) / (1 - _WARM_UP))))
         for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
-            group["lr"] = rate * rise * fall
+            group["lr"] = rate * rise * fall * self.share
+
+    def _fresh(self) -> torch.optim.Adam:
+        return torch.optim.Adam([{"params": [p]} for p in self.parameters], betas=(0.9, 0.98))
 
     def _judge(self) -> None:
         total = rows = 0.0
@@ -270,6 +280,7 @@ class _Run:
             "history": self.history,
             "best": self.best,
             "kept": self.kept,
+            "share": self.share,
             "net": self.student.net.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
@@ -285,6 +296,7 @@ class _Run:
         if state["stamp"] != stamp:
             return False
         self.history, self.best, self.kept = state["history"], state["best"], state["kept"]
+        self.share = state["share"]
         self.student.net.load_state_dict(state["net"])
         self.optimiser.load_state_dict(state["optimiser"])
         return True

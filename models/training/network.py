@@ -6,16 +6,21 @@ import fnmatch
 from collections.abc import Iterable
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.compression.base import Compressed, Matrix
+from models.compression.registry import method
 from models.decoding.lexicon import UNITS
 from models.families.base import AcousticNet
-from models.families.deepspeech import DeepSpeech
+from models.families.deepspeech import DeepSpeech, Gru
 from models.families.tfkaldi import TfKaldi
 from models.training.ami import BINS, CONTEXT, AmiNetwork
+from models.training.compressed_weight import CompressedWeight, install, installed, swapped
 from models.training.config import CompressRule, ConfigError, TrainingConfig
 from models.training.deepthin import DeepThinWeight, parametrize_by_factors
+from models.training.parametrizations import parametrization
 from ops.layout import solve
 
 
@@ -60,17 +65,19 @@ def rule_for(name: str, rules: Iterable[CompressRule]) -> CompressRule | None:
 
 
 def compress(net: AcousticNet, rules: tuple[CompressRule, ...], *, keep: bool, seed: int = 0) -> None:
-    """Replace the matched weights by trainable factors, in place.
+    """Replace the matched weights by trainable compressed ones, in place.
 
     Args:
         net: an ordinary network.
         rules: what applies where.
-        keep: factors start as the best ones of the present weight, not at random.
+        keep: they start as the best stand-ins of the present weights. Otherwise DeepThin's start at random, and those
+            of other methods as stand-ins of the present weights at the same scale.
         seed: of the random factors.
 
     Raises:
-        ConfigError: a rule matches no weight.
-        GeometryError: a size that a weight cannot have.
+        ConfigError: a rule matches no weight, or a method does not take such a weight.
+        GeometryError: a size that a DeepThin weight cannot have.
+        SizeError: the same for other methods.
     """
     names = weight_names(net)
     for candidate in rules:
@@ -83,19 +90,69 @@ def compress(net: AcousticNet, rules: tuple[CompressRule, ...], *, keep: bool, s
         path, _, leaf = name.rpartition(".")
         module = net.get_submodule(path)
         weight = cast(Tensor, getattr(module, leaf))
-        R, Q = weight.shape[0], weight.numel() // weight.shape[0]
-        geometry = solve(Q, R, rule.size, rule.rank)
-        weights = DeepThinWeight(geometry, weight.shape, keep=keep, seed=seed * 1000 + number)
-        parametrize_by_factors(module, leaf, weights)
+        if rule.method == "deepthin":
+            R, Q = weight.shape[0], weight.numel() // weight.shape[0]
+            geometry = solve(Q, R, rule.size, rule.rank)
+            weights = DeepThinWeight(geometry, weight.shape, keep=keep, seed=seed * 1000 + number)
+            parametrize_by_factors(module, leaf, weights)
+        else:
+            _install(module, leaf, rule, name, keep=keep)
+
+
+def _install(module: nn.Module, leaf: str, rule: CompressRule, name: str, *, keep: bool) -> None:
+    chosen = method(rule.method)
+    weight = cast(Tensor, getattr(module, leaf)).detach()
+    gates = isinstance(module, Gru)
+    matrix = matrix_of(weight, swap_gates=gates)
+    special = getattr(chosen, "plan_conv", None)
+    if weight.dim() > 2 and special is not None:
+        plan = special(tuple(weight.shape), rule.size)
+    elif getattr(chosen, "only_convolutions", False):
+        raise ConfigError(f"{name}: {chosen.name} is for kernels of convolutions alone")
+    else:
+        Q, R = matrix.shape
+        plan = chosen.plan(Q, R, rule.size, rank=rule.rank)
+    compressed = chosen.compress(matrix, plan)
+    install(module, leaf, parametrization(compressed, weight.shape, inputs_first=False, swap_gates=gates))
+    found = installed(module, leaf)
+    assert found is not None
+    if not keep and found[0].proportional:
+        # What a stand-in of a random weight lacks in size would fade the signal from layer to layer.
+        with torch.no_grad():
+            found[1][0].mul_(weight.norm() / cast(Tensor, getattr(module, leaf)).norm().clamp(min=1e-30))
+
+
+def matrix_of(weight: Tensor, *, swap_gates: bool) -> Matrix:
+    """A weight [R, ...] as the matrix [Q, R] that compression methods see, a GRU's with its gates in ONNX's order."""
+    ordered = swapped(weight) if swap_gates else weight
+    return np.ascontiguousarray(ordered.detach().cpu().reshape(len(ordered), -1).numpy().T, dtype=np.float32)
+
+
+def compressed_weights(net: AcousticNet) -> dict[str, Compressed]:
+    """The weights of methods other than DeepThin by name, as they are stored."""
+    found = {}
+    for path, module in net.named_modules():
+        for leaf in getattr(module, "parametrizations", {}):
+            weight = installed(module, leaf)
+            if weight is not None:
+                dense = matrix_of(getattr(module, leaf), swap_gates=weight[0].swap_gates)
+                found[f"{path}.{leaf}"] = weight[0].finish(weight[1], dense)
+    return found
 
 
 def sizes(net: AcousticNet) -> tuple[int, int, int, int]:
-    """Values in all weights as stored, the same if dense, and in all parameters as stored and if dense."""
+    """Values in all weights as stored, the same if dense, and in all parameters as stored and if dense.
+
+    Weights of methods that store other things than fp32 values count by their bytes, four a value.
+    """
     stored = dense = other = 0
     for module in net.modules():
         if isinstance(module, DeepThinWeight):
             stored += module.geometry.values
             dense += module.geometry.Q * module.geometry.R
+        elif isinstance(module, CompressedWeight):
+            stored += -(-module.compressed.plan.disk_bytes // 4)
+            dense += module.Q * module.R
     for name, parameter in net.named_parameters():
         if ".parametrizations." in f".{name}":
             continue

@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 
 from models.compression.base import Array, CompressionError
 from models.training import onnx_layers
+from models.training.compressed_weight import originals
 from models.training.onnx_operators import OPERATORS, Node, tensor
 
 SUPPORTED_OPERATORS = tuple(sorted(OPERATORS))
@@ -158,7 +159,7 @@ class OnnxNet(nn.Module):
         """The parameters behind an initialiser: itself, or the values that its parametrization works on."""
         leaf = self._leaf[self.initialiser(name)]
         if parametrize.is_parametrized(self, leaf):
-            return _originals(cast(parametrize.ParametrizationList, self.parametrizations[leaf]))  # type: ignore[index]
+            return originals(cast(parametrize.ParametrizationList, self.parametrizations[leaf]))  # type: ignore[index]
         value = getattr(self, leaf)
         return [value] if isinstance(value, nn.Parameter) else []
 
@@ -178,7 +179,7 @@ class OnnxNet(nn.Module):
 
     def _product(self, leaf: str, arguments: Sequence[Tensor | None]) -> Tensor:
         values = cast(parametrize.ParametrizationList, self.parametrizations[leaf])  # type: ignore[index]
-        product: Tensor = values[0].product(arguments[0], *_originals(values))  # type: ignore[operator]
+        product: Tensor = values[0].product(arguments[0], *originals(values))  # type: ignore[operator]
         bias = arguments[2] if len(arguments) > 2 else None
         return product if bias is None else product + bias
 
@@ -191,11 +192,6 @@ def _multiplies(node: Node) -> bool:
     if node.op == "Gemm":
         return node.get("alpha", 1.0) == node.get("beta", 1.0) == 1.0 and not node.get("transA", 0)
     return node.op == "MatMul"
-
-
-def _originals(values: parametrize.ParametrizationList) -> list[nn.Parameter]:
-    """The tensors that a parametrization works on, in the order in which it takes them."""
-    return [cast(nn.Parameter, getattr(values, f"original{number}")) for number in range(values.ntensors)]
 
 
 def posterior(model: onnx.ModelProto, output: str) -> str | None:

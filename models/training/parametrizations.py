@@ -16,10 +16,12 @@ from torch import Tensor
 from models.compression.base import Array, Compressed, CompressionError
 from models.compression.deepthin import geometry_of
 from models.compression.registry import method
+from models.compression.relative_index import inputs_of
 from models.training.compressed_weight import CompressedWeight, as_array
 from models.training.deepthin import deepthin_linear, reconstruct
-from models.training.gathering import gathered, permuted
+from models.training.gathering import gathered, permuted, placed
 from ops.hashing import hashed_entries, shuffled_positions
+from ops.packing import unpack_bits
 
 
 class DenseWeight(CompressedWeight):
@@ -95,10 +97,54 @@ class HashedWeight(CompressedWeight):
         return gathered(values[0], self.index) * self.sign
 
 
+class SparseWeight(CompressedWeight):
+    """`pruned-csr`: the values of the entries that are left, at their places."""
+
+    trained = ("values",)
+    places: Tensor
+
+    def prepare(self) -> None:
+        """Where the entries are, counted output by output."""
+        counts = np.diff(self.stored("starts"))
+        places = np.repeat(np.arange(self.R), counts) * self.Q + self.stored("inputs").astype(np.int64)
+        self.register_buffer("places", torch.from_numpy(places), persistent=False)
+
+    def matrix(self, *values: Tensor) -> Tensor:
+        """The values at their places, zero elsewhere; only they have a gradient."""
+        return placed(values[0], self.places, self.Q * self.R).reshape(self.R, self.Q).t()
+
+
+class SharedSparseWeight(CompressedWeight):
+    """`deep-compression`: the shared values of the entries that are left."""
+
+    trained = ("codebook",)
+    places: Tensor
+    index: Tensor
+
+    def prepare(self) -> None:
+        """Where the entries are and which value each has; fillers, which are zero, are none."""
+        entries, value_bits, gap_bits = (
+            int(self.compressed.plan.geometry[key]) for key in ("entries", "value_bits", "gap_bits")
+        )
+        symbols = unpack_bits(self.stored("symbols"), value_bits, entries)
+        counts = np.diff(self.stored("starts")).astype(np.int64)
+        inputs = inputs_of(unpack_bits(self.stored("gaps"), gap_bits, entries), counts)
+        places = np.repeat(np.arange(self.R), counts) * self.Q + inputs
+        kept = symbols != 0
+        self.register_buffer("places", torch.from_numpy(places[kept]), persistent=False)
+        self.register_buffer("index", torch.from_numpy(symbols[kept].astype(np.int64)), persistent=False)
+
+    def matrix(self, *values: Tensor) -> Tensor:
+        """The shared values at their places, zero elsewhere."""
+        entries = gathered(values[0], self.index)
+        return placed(entries, self.places, self.Q * self.R).reshape(self.R, self.Q).t()
+
+
 class RoundedWeight(CompressedWeight):
     """Base of `int8` and `int4`: the weight itself, rounded at each step."""
 
     trained = ("weight",)
+    proportional = False
     lowest: int
     highest: int
     scale: Tensor
@@ -161,13 +207,17 @@ PARAMETRIZATIONS: Mapping[str, type[CompressedWeight]] = {
     "deepthin": DeepThinFactors,
     "deepthin-shuffled": ShuffledFactors,
     "hashed": HashedWeight,
+    "pruned-csr": SparseWeight,
+    "deep-compression": SharedSparseWeight,
     "int8": Int8Weight,
     "int4": Int4Weight,
 }
 """By the name of the method."""
 
 
-def parametrization(compressed: Compressed, shape: Sequence[int], *, inputs_first: bool) -> CompressedWeight:
+def parametrization(
+    compressed: Compressed, shape: Sequence[int], *, inputs_first: bool, swap_gates: bool = False
+) -> CompressedWeight:
     """The parametrization of a compressed weight by its method; see `CompressedWeight`.
 
     Raises:
@@ -176,4 +226,4 @@ def parametrization(compressed: Compressed, shape: Sequence[int], *, inputs_firs
     name = compressed.plan.method
     if name not in PARAMETRIZATIONS:
         raise CompressionError(f"weights of method {name!r} cannot be trained: use {', '.join(PARAMETRIZATIONS)}")
-    return PARAMETRIZATIONS[name](compressed, shape, inputs_first=inputs_first)
+    return PARAMETRIZATIONS[name](compressed, shape, inputs_first=inputs_first, swap_gates=swap_gates)

@@ -104,7 +104,8 @@ class Trainer:
         decay = min(train.average, (1 + self.position.step) / (10 + self.position.step))
         with torch.no_grad():
             for name, value in self.net.state_dict().items():
-                self.average[name].lerp_(value, 1 - decay)
+                if value.is_floating_point():  # the places and indices of compressed weights stay
+                    self.average[name].lerp_(value, 1 - decay)
         return parts
 
     def _loss(self, log_probs: Tensor, batch: Batch, *, frames_only: bool) -> tuple[Tensor, dict[str, float]]:
