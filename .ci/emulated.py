@@ -11,7 +11,9 @@ import numpy as np
 
 from ops import graph
 from ops.library import available_instruction_sets, instruction_set, session
-from ops.reference import deepthin_gru, deepthin_matmul
+from ops.reference import deepthin_gru, deepthin_matmul, matmul
+from tests.ops import formats
+from tests.ops.operators import matrix_model
 
 SHAPES = [
     # Q, R, n, r
@@ -52,6 +54,27 @@ def check_matmul(rng: np.random.Generator) -> int:
     return checked
 
 
+def check_formats(rng: np.random.Generator) -> int:
+    checked = 0
+    for Q, R in ((37, 65), (600, 51), (1, 5)):
+        matrices = [
+            formats.csr(rng, Q, R, 0.2),
+            formats.csr(rng, Q, R, 0.2, wide=True),
+            *(formats.codebook(rng, Q, R, bits) for bits in range(1, 9)),
+            *(formats.codebook_csr(rng, Q, R, 0.2, bits, 9 - bits) for bits in range(1, 9)),
+            formats.hashed(rng, Q, R, 77, 5),
+            formats.shuffled(rng, Q, R, 31, 2, 5),
+        ]
+        for stored in matrices:
+            ready = session(matrix_model(stored.op, Q, R, stored.inputs, activation="tanh", **stored.attributes))
+            for rows in (1, 9, 70):
+                x = rng.standard_normal((rows, Q)).astype(np.float32)
+                expected = matmul(x, stored.weight, activation="tanh")
+                np.testing.assert_allclose(ready.run(None, {"X": x})[0], expected, rtol=0, atol=1e-5)
+                checked += 1
+    return checked
+
+
 def check_gru(rng: np.random.Generator) -> int:
     width, H, checked = 30, 21, 0
     names = ["Xf_w", "Wf_w", "Xf_r", "Wf_r"]
@@ -83,8 +106,8 @@ def main() -> None:
         os.environ["DEEPTHIN_OPS_ISA"] = name
         assert instruction_set() == name
         rng = np.random.default_rng(0)
-        products, layers = check_matmul(rng), check_gru(rng)
-        print(f"aarch64 ({sys.argv[1]}): {name}: {products} products and {layers} recurrent layers agree")
+        products, others, layers = check_matmul(rng), check_formats(rng), check_gru(rng)
+        print(f"aarch64 ({sys.argv[1]}): {name}: {products + others} products and {layers} recurrent layers agree")
     print(f"aarch64 ({sys.argv[1]}): done in {time.perf_counter() - start:.0f} s")
 
 
