@@ -24,7 +24,7 @@ from models.compression.stored import add_bias, budget, checked
 Real = npt.NDArray[np.float64]
 
 # ONNX Runtime packs the columns of a constant factor of MatMul in groups of so many.
-_PACKED_COLUMNS = 16
+PACKED_COLUMNS = 16
 
 
 def factorise(weight: npt.NDArray[Any], rank: int, moment: Real | None = None) -> tuple[Real, Real]:
@@ -135,7 +135,7 @@ class LowRank:
         Q, R, K = compressed.plan.Q, compressed.plan.R, int(compressed.plan.geometry["K"])
 
         def packed(columns: int) -> int:
-            return -(-columns // _PACKED_COLUMNS) * _PACKED_COLUMNS
+            return -(-columns // PACKED_COLUMNS) * PACKED_COLUMNS
 
         return 4 * (Q * packed(K) + K * packed(R))
 

@@ -17,6 +17,7 @@ from models.compression.int8 import Int8
 from models.compression.low_rank import LowRank
 from models.compression.low_rank_codebook import LowRankCodebook
 from models.compression.pruned_csr import PrunedCsr
+from models.compression.same_size import SameSize
 from models.compression.separable_conv import SeparableConv
 
 _ALL: Final[tuple[Method, ...]] = (
@@ -25,6 +26,7 @@ _ALL: Final[tuple[Method, ...]] = (
     DeepThinShuffled(),
     LowRank(),
     Hashed(),
+    SameSize(),
     SeparableConv(),
     PrunedCsr(),
     DeepCompression(),
