@@ -6,6 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import onnx
+
+from models.compression import stages
 from models.compression.assess import agreement, speed, word_errors
 from models.package import Manifest, ModelPackage
 from ops import library
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 
 _SAMPLE: Final = 24
 _CHANGED: Final = "candidate"
+_PARENT: Final = "parent"
 
 
 def evaluate_job(job: Job, report: Report) -> dict[str, Any]:
@@ -45,6 +49,29 @@ def evaluate_job(job: Job, report: Report) -> dict[str, Any]:
                 for name, score in scores.items()
             }
     return found
+
+
+def quality_of(job: Job, model: onnx.ModelProto, folder: Path) -> float:
+    """Word error rate of `model` above the parent's on the worst corpus; without a decoder, the share of its output
+    sequence that differs from the parent's."""
+    if job.manifest is None or job.manifest.family == "network":
+        parent = library.session(job.original.SerializeToString(), threads=job.threads)
+        result = library.session(model.SerializeToString(), threads=job.threads)
+        given, _, kind = job.timed_sample(min(job.spec.limit or _SAMPLE, _SAMPLE))
+        return 1.0 - agreement(parent, result, given, kind).phones
+    corpora = {name: job.evaluation.folder(name) for name in job.spec.evaluation}
+    scores = []
+    for key, graph in ((_PARENT, job.original), (_CHANGED, model)):
+        kept = folder.parent / f"{key}.json"
+        if key == _PARENT and kept.is_file():
+            scores.append(stages.read_json(kept))
+            continue
+        package = _package(folder / key, job.manifest, graph.SerializeToString())
+        found = word_errors(package.path, corpora, job.spec.limit, threads=job.threads, progress=lambda _: None)
+        scores.append({name: score.wer for name, score in found.items()})
+        if key == _PARENT:
+            stages.write_json(kept, scores[0])
+    return float(max(scores[1][name] - scores[0][name] for name in corpora))
 
 
 def _package(folder: Path, manifest: Manifest, graph: bytes) -> ModelPackage:

@@ -181,13 +181,13 @@ class Job:
     def _plan(self, report: Report) -> None:
         folder = self.stages.begin("plan")
         if self.spec.budget is None:
-            chosen, notes = plans(self.network, self.spec), {}
+            chosen = plans(self.network, self.spec)
         else:
             from models.compression.search import search
 
             chosen, notes = search(self, report)
+            stages.write_json(folder / "notes.json", notes)
         stages.write_json(folder / "plans.json", {name: stages.plan_to_json(plan) for name, plan in chosen.items()})
-        stages.write_json(folder / "notes.json", notes)
 
     def _compress(self, report: Report) -> None:
         folder = self.stages.begin("compress")

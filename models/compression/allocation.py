@@ -1,0 +1,122 @@
+"""Sharing out bytes among the weights of a network, so that the network's output suffers least."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from models.compression.base import CompressionError, Plan, SizeError, output_error, relative_error
+from models.compression.calibrate import Moments
+from models.compression.network import Layer, Network
+from models.compression.planning import plan
+from models.compression.registry import METHODS, method
+
+SIZES: Final = (0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01, 0.006, 0.004, 0.002)
+DEFAULT: Final = ("deepthin", "low-rank", "pruned-csr", "deep-compression", "int8", "int4")
+"""Methods that a search tries when it is given none: fast to try, and each best at some size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A way to store one weight.
+
+    Attributes:
+        plan: what is stored; None: the weight as it is.
+        bytes: on disk.
+        error: of the layer's output (without calibration: of the weight), relative.
+    """
+
+    plan: Plan | None
+    bytes: int
+    error: float
+
+
+def candidates(
+    network: Network, layer: Layer, names: Sequence[str], moments: Moments | None, dense_bytes: int
+) -> list[Candidate]:
+    """Ways to store a weight, by bytes, those that another beats in bytes and error left out.
+
+    Errors are those of a compression that knows nothing of the data, measured on the data: quick, and in the right
+    order.
+    """
+    weight = network.weight(layer)
+    found = [Candidate(None, dense_bytes, 0.0)]
+    seen: set[tuple[str, int]] = set()
+    for name in names or [name for name in DEFAULT if name in METHODS]:
+        chosen = method(name)
+        for size in SIZES:
+            try:
+                planned = plan(chosen, layer, size)
+            except (SizeError, CompressionError):
+                continue
+            if (name, planned.disk_bytes) in seen or planned.disk_bytes >= dense_bytes:
+                continue
+            seen.add((name, planned.disk_bytes))
+            approximation = chosen.decompress(chosen.compress(weight, planned))
+            if moments is None:
+                error = relative_error(weight, approximation)
+            else:
+                error = output_error(weight, approximation, moments.calibration())
+            found.append(Candidate(planned, planned.disk_bytes, error))
+    found.sort(key=lambda candidate: (candidate.bytes, candidate.error))
+    front: list[Candidate] = []
+    for candidate in found:
+        if not front or candidate.error < front[-1].error:
+            front.append(candidate)
+    return front
+
+
+def allocate(
+    options: Mapping[str, Sequence[Candidate]], importance: Mapping[str, float], budget: int
+) -> dict[str, Candidate]:
+    """The candidate of each weight that makes the sum of importance times squared error smallest within `budget` bytes.
+
+    Starting from the smallest candidates, the step up that gains most by byte is taken as long as one fits (which is
+    optimal on the convex hulls of the options, but for the last step).
+
+    Raises:
+        CompressionError: the smallest candidates together are larger; the message says how large.
+    """
+    hulls = {name: _hull(front, importance[name]) for name, front in options.items()}
+    at = dict.fromkeys(hulls, 0)
+    spent = sum(hull[0].bytes for hull in hulls.values())
+    if spent > budget:
+        raise CompressionError(
+            f"the weights cannot be stored in {budget} bytes: the smallest that was found is {spent}"
+        )
+    blocked: set[str] = set()
+    while True:
+        best, best_rate = None, -1.0
+        for name, hull in hulls.items():
+            if name in blocked or at[name] + 1 >= len(hull):
+                continue
+            here, there = hull[at[name]], hull[at[name] + 1]
+            rate = importance[name] * (here.error**2 - there.error**2) / (there.bytes - here.bytes)
+            if rate > best_rate:
+                best, best_rate = name, rate
+        if best is None:
+            return {name: hull[at[name]] for name, hull in hulls.items()}
+        step = hulls[best][at[best] + 1].bytes - hulls[best][at[best]].bytes
+        if spent + step > budget:
+            blocked.add(best)
+        else:
+            at[best] += 1
+            spent += step
+
+
+def _hull(front: Sequence[Candidate], importance: float) -> list[Candidate]:
+    """The lower convex hull of (bytes, importance times squared error)."""
+    hull: list[Candidate] = []
+    for candidate in front:
+        while len(hull) >= 2:
+            a, b = hull[-2], hull[-1]
+            slope = importance * np.array([a.error**2 - b.error**2, b.error**2 - candidate.error**2])
+            if slope[0] * (candidate.bytes - b.bytes) < slope[1] * (b.bytes - a.bytes):
+                hull.pop()
+            else:
+                break
+        hull.append(candidate)
+    return hull
