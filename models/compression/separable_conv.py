@@ -28,11 +28,15 @@ class SeparableConv:
     """A kernel [N, C, kh, kw] as K filters of one column, then N of one row.
 
     The kernel reshaped to ``(C · kh) x (kw · N)`` is cut to rank K by its SVD.
+
+    Attributes:
+        only_convolutions: weights of other layers are none of its business.
     """
 
     name = "separable-conv"
     summary = "a 2-D convolution as one with a column of taps and one with a row of taps, plain ONNX nodes"
     source = "Cheng et al., arXiv 1511.06067"
+    only_convolutions = True
 
     def sizes(self, Q: int, R: int) -> tuple[float, float]:
         """Those of a kernel with one tap; `conv_sizes` has those of a kernel whose taps are known."""
