@@ -95,6 +95,13 @@ def corpus_folder(name: str) -> Path:
     raise CorpusError(f"there is no corpus {name!r} in {' or '.join(str(root) for root in roots)}")
 
 
+def pack_package(package: Path, target: Path) -> None:
+    """Write the package in folder `package` as the zip file that a job takes."""
+    with zipfile.ZipFile(target, "w") as archive:
+        for name in (MANIFEST_FILE, GRAPH_FILE):
+            archive.write(package / name, name)
+
+
 class Bar:
     """A progress bar on stderr; lines instead of a bar where stderr is no terminal."""
 
@@ -254,9 +261,7 @@ def _prepare(folder: Path, args: argparse.Namespace, spec: CompressionSpec) -> N
     stages.clear(folder)
     folder.mkdir(parents=True)
     if MANIFEST_FILE in files:
-        with zipfile.ZipFile(folder / "checkpoint.zip", "w") as archive:
-            for name, path in files.items():
-                archive.write(path, name)
+        pack_package(files[MANIFEST_FILE].parent, folder / "checkpoint.zip")
     else:
         for name, path in files.items():
             shutil.copyfile(path, folder / name)

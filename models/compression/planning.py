@@ -55,6 +55,9 @@ def plan(chosen: Method, layer: Layer, size: float, *, rank: int = 1) -> Plan:
 def smallest(chosen: Method, layer: Layer) -> float | None:
     """The smallest relative size of a weight by a method; None where the method does not take such weights."""
     try:
+        special = getattr(chosen, "conv_sizes", None)
+        if layer.op == "Conv" and special is not None:
+            return float(special(layer.shape)[0])
         low = chosen.sizes(layer.Q, layer.R)[0]
         plan(chosen, layer, low)
     except SizeError:
