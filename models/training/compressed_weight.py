@@ -47,7 +47,7 @@ class CompressedWeight(nn.Module):
         self.swap_gates = swap_gates
         self.fixed = tuple(name for name in compressed.arrays if name not in self.trained)
         for name in self.fixed:
-            self.register_buffer(name, torch.from_numpy(np.array(compressed.arrays[name])))
+            self.register_buffer(_leaf(name), torch.from_numpy(np.array(compressed.arrays[name])))
         self.prepare()
 
     @property
@@ -93,13 +93,13 @@ class CompressedWeight(nn.Module):
 
     def stored(self, name: str) -> npt.NDArray[Any]:
         """A fixed array."""
-        return np.array(getattr(self, name).detach().cpu().numpy())
+        return np.array(getattr(self, _leaf(name)).detach().cpu().numpy())
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
         # How much a sparse weight stores may depend on its values, so a buffer takes the shape of what it loads.
-        for name in self.fixed:
-            if prefix + name in state_dict:
-                setattr(self, name, torch.empty_like(state_dict[prefix + name]))
+        for leaf in map(_leaf, self.fixed):
+            if prefix + leaf in state_dict:
+                setattr(self, leaf, torch.empty_like(state_dict[prefix + leaf]))
         super()._load_from_state_dict(state_dict, prefix, *arguments)
         self.prepare()
 
@@ -139,6 +139,11 @@ def swapped(tensor: Tensor) -> Tensor:
     """A GRU's weight with the outputs of its first two gates, of three, exchanged."""
     first, second, third = tensor.chunk(3)
     return torch.cat([second, first, third])
+
+
+def _leaf(name: str) -> str:
+    """The name of the buffer of an array."""
+    return name.replace(".", "_")
 
 
 def as_array(values: Tensor) -> npt.NDArray[np.float32]:

@@ -18,7 +18,6 @@ from torch.nn.utils import parametrize
 from models.compression.deepthin import factorise
 from models.families.base import FusedLinear, activate
 from ops import training
-from ops.errors import LibraryMismatchError, LibraryMissingError
 from ops.layout import Geometry
 
 WORTH = 2 / 3
@@ -150,7 +149,7 @@ def deepthin_linear(
     """
     tensors = [t for t in (x, Xf, Wf, bias) if t is not None]
     plain = all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
-    if plain and worthwhile(geometry) and _library_present():
+    if plain and worthwhile(geometry) and training.available():
         return cast(Tensor, _Product.apply(x, Xf, Wf, bias, geometry, activation))  # type: ignore[no-untyped-call]
     return activate(nn.functional.linear(x, reconstruct(Xf, Wf, geometry).t(), bias), activation)
 
@@ -158,14 +157,6 @@ def deepthin_linear(
 def worthwhile(geometry: Geometry) -> bool:
     """Whether a forward and a backward pass from the factors cost clearly less than the dense ones, by `WORTH`."""
     return training.work(geometry) < WORTH * 3 * geometry.Q * geometry.R
-
-
-def _library_present() -> bool:
-    try:
-        training.load()
-    except (LibraryMissingError, LibraryMismatchError):
-        return False
-    return True
 
 
 class DeepThinLinear(FusedLinear):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.compression.base import Compressed, Matrix
+from models.compression.base import Compressed, CompressionError, Matrix, SizeError
 from models.compression.registry import method
 from models.decoding.lexicon import UNITS
 from models.families.base import AcousticNet
@@ -104,14 +104,17 @@ def _install(module: nn.Module, leaf: str, rule: CompressRule, name: str, *, kee
     weight = cast(Tensor, getattr(module, leaf)).detach()
     gates = isinstance(module, Gru)
     matrix = matrix_of(weight, swap_gates=gates)
+    Q, R = matrix.shape
     special = getattr(chosen, "plan_conv", None)
-    if weight.dim() > 2 and special is not None:
-        plan = special(tuple(weight.shape), rule.size)
-    elif getattr(chosen, "only_convolutions", False):
-        raise ConfigError(f"{name}: {chosen.name} is for kernels of convolutions alone")
-    else:
-        Q, R = matrix.shape
-        plan = chosen.plan(Q, R, rule.size, rank=rule.rank)
+    try:
+        if weight.dim() > 2 and special is not None:
+            plan = special(tuple(weight.shape), rule.size)
+        else:
+            plan = chosen.plan(Q, R, rule.size, rank=rule.rank)
+    except SizeError as error:
+        raise SizeError(f"{name}: {error}") from error
+    except CompressionError as error:
+        raise ConfigError(f"{name}: {error}") from error
     compressed = chosen.compress(matrix, plan)
     install(module, leaf, parametrization(compressed, weight.shape, inputs_first=False, swap_gates=gates))
     found = installed(module, leaf)

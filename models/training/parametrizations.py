@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from models.compression.base import Array, Compressed, CompressionError
+from models.compression.codebook import unpack_rows
 from models.compression.deepthin import geometry_of
 from models.compression.registry import method
 from models.compression.relative_index import inputs_of
@@ -140,6 +141,59 @@ class SharedSparseWeight(CompressedWeight):
         return placed(entries, self.places, self.Q * self.R).reshape(self.R, self.Q).t()
 
 
+class SharedFactors(CompressedWeight):
+    """`low-rank-codebook`: the shared values of both factors, and the scales between them."""
+
+    trained = ("A.codebook", "scale", "B.codebook")
+    first: Tensor
+    second: Tensor
+
+    def prepare(self) -> None:
+        """Which value each entry of the factors has."""
+        K, bits = (int(self.compressed.plan.geometry[key]) for key in ("K", "bits"))
+        for key, leaf, rows, columns in (("A", "first", self.Q, K), ("B", "second", K, self.R)):
+            indices = unpack_rows(self.stored(f"{key}.indices"), rows, columns, bits)
+            self.register_buffer(leaf, torch.from_numpy(indices.astype(np.int64, order="C")), persistent=False)
+
+    def matrix(self, *values: Tensor) -> Tensor:
+        """``A · diag(scale) · B``."""
+        return (gathered(values[0], self.first) * values[1]) @ gathered(values[2], self.second)
+
+    def product(self, x: Tensor, *values: Tensor) -> Tensor:
+        """``x · A · diag(scale) · B``, without the matrix."""
+        return ((x @ gathered(values[0], self.first)) * values[1]) @ gathered(values[2], self.second)
+
+
+class SeparableWeight(CompressedWeight):
+    """`separable-conv`: both filters."""
+
+    trained = ("vertical", "horizontal")
+
+    def matrix(self, *values: Tensor) -> Tensor:
+        """The matrix of the kernel that the two convolutions amount to."""
+        vertical, horizontal = values
+        K, kw = horizontal.shape[1], horizontal.shape[3]
+        product = vertical.reshape(K, -1).t() @ horizontal.transpose(0, 1).reshape(K, -1)
+        return product.reshape(-1, self.R, kw).transpose(1, 2).reshape(self.Q, self.R)
+
+
+class NarrowWeight(CompressedWeight):
+    """`same-size`: the part of the weight that is kept."""
+
+    trained = ("weight",)
+    places: Tensor
+
+    def prepare(self) -> None:
+        """Where that part is, counted row by row."""
+        inputs, outputs = (self.stored(key).astype(np.int64) for key in ("inputs", "outputs"))
+        places = (inputs[:, None] * self.R + outputs).reshape(-1)
+        self.register_buffer("places", torch.from_numpy(places), persistent=False)
+
+    def matrix(self, *values: Tensor) -> Tensor:
+        """The part in its place, zero elsewhere."""
+        return placed(values[0].reshape(-1), self.places, self.Q * self.R).reshape(self.Q, self.R)
+
+
 class RoundedWeight(CompressedWeight):
     """Base of `int8` and `int4`: the weight itself, rounded at each step."""
 
@@ -209,6 +263,9 @@ PARAMETRIZATIONS: Mapping[str, type[CompressedWeight]] = {
     "hashed": HashedWeight,
     "pruned-csr": SparseWeight,
     "deep-compression": SharedSparseWeight,
+    "low-rank-codebook": SharedFactors,
+    "separable-conv": SeparableWeight,
+    "same-size": NarrowWeight,
     "int8": Int8Weight,
     "int4": Int4Weight,
 }

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from models.families.base import AcousticNet
 from models.training.batches import Batch, BatchSource
 from models.training.config import ConfigError, TrainingConfig
+from models.training.ctc import ctc_loss
 
 Progress = Callable[[float, dict[str, float]], None]
 """Called after each step with epochs done and the running losses."""
@@ -177,23 +178,6 @@ class Trainer:
     def _log(self, entry: dict[str, Any]) -> None:
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({k: round(v, 5) for k, v in entry.items()}) + "\n")
-
-
-def ctc_loss(log_probs: Tensor, batch: Batch) -> Tensor:
-    """CTC loss per phone (Graves et al., ICML 2006) over the utterances whose phones are known."""
-    known = batch.phone_lengths > 0
-    if not bool(known.any()):
-        return log_probs.sum() * 0.0
-    lengths, phone_lengths = batch.lengths[known], batch.phone_lengths[known]
-    loss = nn.functional.ctc_loss(
-        log_probs[known.to(log_probs.device)].transpose(0, 1),
-        batch.phones.to(log_probs.device),
-        lengths,
-        phone_lengths,
-        reduction="sum",
-        zero_infinity=True,
-    )
-    return loss / phone_lengths.sum().clamp(min=1)
 
 
 def keep_freed_memory() -> None:

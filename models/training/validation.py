@@ -10,7 +10,7 @@ import torch
 from models.decoding.g2p import edit_distance
 from models.families.base import AcousticNet
 from models.training.batches import BatchSource
-from models.training.trainer import ctc_loss
+from models.training.ctc import ctc_loss
 
 
 def validate(net: AcousticNet, source: BatchSource) -> dict[str, float]:

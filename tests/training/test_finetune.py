@@ -8,11 +8,10 @@ from onnx import TensorProto, helper, numpy_helper
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra `train`)")
 
 from models.compression.base import CompressionError
-from models.compression.registry import method
+from models.compression.registry import METHODS, method
 from models.training.export import export
 from models.training.finetune import fine_tune
 from models.training.onnx_net import OnnxNet
-from models.training.parametrizations import PARAMETRIZATIONS
 from models.training.recordings import Recordings, parent_outputs
 from tests.training.support import config, network
 
@@ -62,7 +61,7 @@ def compressed(model, name, *weights):
     return {w: chosen.compress(m, chosen.plan(*m.shape, SIZES.get(name, 0.3))) for w, m in matrices.items()}
 
 
-@pytest.mark.parametrize("name", PARAMETRIZATIONS)
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "separable-conv"])
 def test_every_method_comes_closer_to_the_parent(name):
     model = classifier()
     layers = compressed(model, name)
@@ -71,7 +70,7 @@ def test_every_method_comes_closer_to_the_parent(name):
         layers = {"first": method(name).compress(noisy, layers["first"].plan)}
     tuned = fine_tune(model, layers, recordings(), epochs=6, batch_rows=32)
     assert tuned.loss == "kl"
-    assert 0 < tuned.after < 0.9 * tuned.before
+    assert 0 < tuned.after < 0.97 * tuned.before
     assert tuned.epoch >= 1
     assert tuned.after == min(tuned.history)
     assert set(tuned.values) == {"first.bias", "second", "second.bias"}
@@ -196,12 +195,12 @@ def test_our_families(family):
     frames = [net.left_context + length + net.right_context for length in (30, 30, 30, 42, 30)]
     feeds = [{"features": rng.normal(size=(1, n, net.bins)).astype(np.float32), **zero} for n in frames]
     matrices = OnnxNet(model)
-    names = ["hidden.1.weight", "output.weight"] if family == "tfkaldi" else ["conv.1.weight", "rnn.0.weight_hh"]
-    chosen = method("low-rank")
-    layers = {}
-    for name in names:
-        matrix = matrices.matrix(name)
-        layers[name] = chosen.compress(matrix, chosen.plan(*matrix.shape, 0.3))
+    names = ["hidden.1.weight", "output.weight"] if family == "tfkaldi" else ["rnn.0.weight_ih", "rnn.0.weight_hh"]
+    layers = compressed(model, "low-rank", *names)
+    if family == "deepspeech":
+        chosen = method("separable-conv")
+        plan = chosen.plan_conv(matrices.shape("conv.1.weight"), 0.4)
+        layers["conv.1.weight"] = chosen.compress(matrices.matrix("conv.1.weight"), plan)
     tuned = fine_tune(model, layers, feeds, epochs=8, batch_rows=10, hold_out=0.3)
     assert tuned.after < 0.95 * tuned.before
     assert any(name.endswith("bias") for name in tuned.values)

@@ -12,14 +12,12 @@ from models.package import ModelPackage
 from models.training.config import ConfigError
 from models.training.export import export, package
 from models.training.network import compress, compressed_weights, sizes
-from models.training.parametrizations import PARAMETRIZATIONS
 from models.training.soft_targets import load_run
 from tests.training.support import config, network, noise_cache
 from tests.training.test_export import run_onnx
 from tests.training.test_trainer import TRAIN, trainer
 
-CONVOLUTIONS = [name for name in PARAMETRIZATIONS if getattr(METHODS.get(name), "only_convolutions", False)]
-OTHERS = [name for name in PARAMETRIZATIONS if name not in ("dense", "deepthin", *CONVOLUTIONS)]
+OTHERS = [name for name in METHODS if name not in ("dense", "deepthin", "separable-conv")]
 # Every int8 product rounds its inputs too, and so does an int4 one.
 ROUNDED = ("int8", "int4")
 
@@ -93,14 +91,25 @@ def test_a_run_is_trained_stopped_and_packaged(tmp_path, name):
     assert manifest.weights.disk_bytes == sum(plan.disk_bytes for plan in plans) + 4 * biases
 
 
+def test_a_separable_front_end():
+    separable = [{"pattern": "conv.*.weight", "method": "separable-conv", "size": 0.6}]
+    net = network(config("deepspeech", compress=separable))
+    model, _, states = export(net, half=False)
+    features = np.random.default_rng(1).normal(size=(2, net.left_context + 30 + net.right_context, net.bins))
+    outputs, expected = run_onnx(model, net, states, features.astype(np.float32))
+    np.testing.assert_allclose(outputs[0], expected, atol=5e-5)
+    assert [node.op_type for node in model.graph.node].count("Conv") == 4
+    net(torch.from_numpy(features.astype(np.float32))).square().sum().backward()
+    assert all(p.grad.abs().sum() > 0 for key, p in net.named_parameters() if key.startswith("conv"))
+
+
 def test_methods_and_sizes_that_cannot_be_had_are_named():
     with pytest.raises(ValidationError, match=r"'magic' can be trained: use .*low-rank"):
         config("tfkaldi", compress=rules("tfkaldi", "magic"))
     with pytest.raises(SizeError, match="low-rank"):
         network(config("tfkaldi", compress=rules("tfkaldi", "low-rank", 1e-4)))
-    for name in CONVOLUTIONS:
-        with pytest.raises(ConfigError, match=r"hidden\.0\.weight.*convolutions"):
-            network(config("tfkaldi", compress=rules("tfkaldi", name)))
+    with pytest.raises(ConfigError, match=r"hidden\.0\.weight.*convolutions"):
+        network(config("tfkaldi", compress=rules("tfkaldi", "separable-conv")))
 
 
 def test_half_a_recurrent_layer_can_be_compressed_by_other_methods_but_not_beside_deepthin():
