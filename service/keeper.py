@@ -92,7 +92,7 @@ class ModelKeeper:
             ProtectedModelError: it came with DeepThin.
         """
         if self.taken(name) and not self._is_ours(name):
-            raise ProtectedModelError(f"model {name} came with DeepThin and cannot be replaced", param="name")
+            raise ProtectedModelError(f"model {name} came with DeepThin and cannot be replaced", param="spec.name")
 
     def free_name(self, wish: str, besides: Container[str] = ()) -> str:
         """`wish`, with a number behind it if there is a model of that name or it is in `besides`."""
@@ -136,9 +136,9 @@ class ModelKeeper:
         """
         async with self._lock:
             model = self._hub.get(name)
+            self._require_removable(model)
             if not self._is_ours(model.name):
                 raise ProtectedModelError(f"model {model.name} came with DeepThin and cannot be deleted", param="name")
-            self._require_removable(model)
             grave = Path(tempfile.mkdtemp(prefix=_DELETED, dir=self._folder))
             (self._folder / model.name).rename(grave / model.name)
             sync(self._folder)

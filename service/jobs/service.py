@@ -225,11 +225,11 @@ class JobService:
     def _require_name(self, name: str, *, replace: bool) -> None:
         if not self._keeper.taken(name):
             return
-        self._keeper.require_replaceable(name)
         if not replace:
             raise ModelExistsError(
                 f"there is a model {name!r} already: choose another name, or add replace=true", param="spec.name"
             )
+        self._keeper.require_replaceable(name)
 
     async def _free_name(self, wish: str) -> str:
         return self._keeper.free_name(wish, await asyncio.to_thread(self.store.names))

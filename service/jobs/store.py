@@ -263,13 +263,16 @@ class JobStore:
                 # SQLite has rolled back already after some errors, a full disk among them.
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
-                if isinstance(error, sqlite3.OperationalError):
+                if isinstance(error, sqlite3.Error):
                     raise JobStoreError(f"the jobs in {self.folder} cannot be written: {error}") from error
                 raise
 
     def _read(self, query: str, values: Sequence[Any]) -> list[Any]:
         with self._lock:
-            return self._connection.execute(query.format(columns=", ".join(_COLUMNS)), values).fetchall()
+            try:
+                return self._connection.execute(query.format(columns=", ".join(_COLUMNS)), values).fetchall()
+            except sqlite3.Error as error:
+                raise JobStoreError(f"the jobs in {self.folder} cannot be read: {error}") from error
 
     def _finish(self, database: sqlite3.Connection, job_id: str, state: JobState, reason: str, *, hosted: bool) -> bool:
         done = 1.0 if state in (JobState.SUCCEEDED, JobState.QUARANTINED) else None

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from ops.errors import DeepThinError
 from service.errors import ModelExistsError, TooManyModelsError
 from service.jobs.folders import LOG, FileLock, JobFolders
 from service.jobs.process import WorkerProcess, worker_environment
@@ -102,8 +101,8 @@ class Supervisor:
                         await self._run(job)
                     else:
                         await self._pause(_IDLE_SECONDS)
-                except (DeepThinError, OSError):
-                    # The disk may be full, or the file locked for too long: neither lasts for ever.
+                except Exception:
+                    # Most likely the disk is full, or the file locked for too long: neither lasts for ever.
                     logger.exception("the jobs cannot go on for now")
                     await asyncio.sleep(_LONGEST_PAUSE)
         finally:

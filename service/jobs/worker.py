@@ -112,14 +112,14 @@ def _work(
         logger.exception("job %s failed", job_id)
         store.finish(job_id, JobState.FAILED, f"internal error: {type(error).__name__} (the log of the job says more)")
     else:
+        places = {"package": outcome.package, "transport": outcome.transport, "report": outcome.report}
+        root = folder.resolve()
         store.give_outcome(
             job_id,
             {
                 "accepted": outcome.accepted,
                 "reasons": list(outcome.reasons),
-                "package": outcome.package.relative_to(folder).as_posix(),
-                "transport": outcome.transport.relative_to(folder).as_posix(),
-                "report": outcome.report.relative_to(folder).as_posix(),
+                **{name: place.resolve().relative_to(root).as_posix() for name, place in places.items()},
             },
         )
 

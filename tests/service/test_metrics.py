@@ -9,6 +9,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.jobs.record import JobState
 from service.metrics import STAGES
 from tests.service.conftest import Serve
 from tests.support import babble, encode
@@ -36,6 +37,12 @@ NAMES = {
     "deepthin_model_wer_delta_ratio": "gauge",
     "deepthin_model_ready": "gauge",
     "deepthin_model_info": "gauge",
+    "deepthin_jobs": "gauge",
+    "deepthin_jobs_queue_capacity": "gauge",
+    "deepthin_job_queue_seconds": "histogram",
+    "deepthin_job_duration_seconds": "histogram",
+    "deepthin_job_stage_duration_seconds": "histogram",
+    "deepthin_job_worker_restarts": "counter",
     "deepthin_build_info": "gauge",
     "deepthin_process_resident_memory_bytes": "gauge",
 }
@@ -122,6 +129,9 @@ async def test_clients_cannot_make_series(client: httpx.AsyncClient) -> None:
         await client.get(f"/models/unknown-{number}")
         await client.post("/transcribe", params={"model": f"unknown-{number}"}, content=SPEECH)
         await client.post("/transcribe", params={f"p{number}": "x"}, content=SPEECH)
+        await client.get(f"/jobs/{number:016x}/events")
+        await client.post("/compress", params={f"p{number}": "x"})
+        await client.post(f"/models/unknown-{number}/promote")
         await client.request(f"VERB{number}", "/livez")
 
     await provoke(0)
@@ -136,8 +146,13 @@ async def test_clients_cannot_make_series(client: httpx.AsyncClient) -> None:
     assert value(after, "deepthin_requests_total", route="/livez", verb="other", status="405") == 20
 
 
-async def test_shed_series_exist_from_the_start(serve: Serve) -> None:
+async def test_series_of_failures_exist_from_the_start(serve: Serve) -> None:
     async with serve() as client:
         samples = await scrape(client)
-    for reason in ("queue_full", "shutting_down", "client_gone"):
+    for reason in ("queue_full", "shutting_down", "client_gone", "jobs_full"):
         assert value(samples, "deepthin_requests_shed_total", reason=reason) == 0
+    for state in JobState:
+        assert value(samples, "deepthin_jobs", state=state.value) == 0
+    for cause in ("killed", "crashed", "service"):
+        assert value(samples, "deepthin_job_worker_restarts_total", cause=cause) == 0
+    assert value(samples, "deepthin_jobs_queue_capacity") == 16

@@ -152,7 +152,7 @@ async def test_default_and_bundled_models_are_not_deleted(serve: Serve) -> None:
         response = await client.post("/compress", **form({"name": "tfkaldi-deepthin-10"}))
         assert_error(response, 409, code="model_exists", param="spec.name")
         response = await client.post("/compress", params={"replace": "true"}, **form({"name": "tfkaldi-deepthin-10"}))
-        assert_error(response, 403, code="model_protected", param="name")
+        assert_error(response, 403, code="model_protected", param="spec.name")
 
 
 async def test_downloads_are_the_package_and_the_stream(compress: Compress, home: Path) -> None:
@@ -264,7 +264,7 @@ def test_what_a_killed_service_left_is_put_right(home: Path, tmp_path: Path) -> 
         ("C:\\Models\\My Net (2).ONNX", "my-net-2"),
         ("", "model"),
         ("\u4e2d\u6587.onnx", "model"),
-        ("..onnx", "onnx"),
+        ("..onnx", "model"),
         ("x" * 500 + ".onnx", "x" * 32),
     ],
 )
