@@ -1,0 +1,1 @@
+"""Comparisons of the compression methods with other programs."""
