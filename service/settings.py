@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     jobs_kept: Annotated[int, Field(ge=1)] = 1000
     job_threads: Annotated[int, Field(ge=1, le=256)] = 1
     job_nice: Annotated[int, Field(ge=0, le=19)] = 10
-    job_attempts: Annotated[int, Field(ge=1)] = 5
+    job_attempts: Annotated[int, Field(ge=1)] = 10
     job_seconds: Annotated[float, Field(gt=0)] = 86_400.0
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
