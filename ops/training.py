@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from ops.errors import DeepThinError, LibraryMismatchError
+from ops.errors import DeepThinError, LibraryMismatchError, LibraryMissingError
 from ops.layout import Geometry
 from ops.library import check_library, library_path
 
@@ -130,6 +130,38 @@ def backward(
         raise TrainingError(error.value.decode())
 
 
+def ctc(
+    log_probs: int,
+    shape: tuple[int, int, int],
+    lengths: int,
+    labels: int,
+    label_lengths: int,
+    losses: int,
+    gradient: int,
+) -> None:
+    """Write the CTC losses of a batch and the gradient of their sum (Graves et al., ICML 2006).
+
+    A sequence that its frames cannot hold has loss and gradient 0.
+
+    Args:
+        log_probs: float32 [batch, frames, units], natural logs; unit 0 is the blank.
+        shape: of ``log_probs``.
+        lengths: int64 [batch], frames of each utterance.
+        labels: int64, the sequences one after the other.
+        label_lengths: int64 [batch]; the labels must be as many as these say.
+        losses: float64 [batch], written.
+        gradient: float32 of ``shape``, written: with respect to ``log_probs``.
+
+    Raises:
+        TrainingError: a length above ``frames``, a label that is no unit or the blank, or no memory.
+        LibraryMissingError, LibraryMismatchError: the library cannot be used.
+    """
+    error = ctypes.create_string_buffer(_ERROR_BYTES)
+    to = (lengths, labels, label_lengths, losses, gradient)
+    if load().deepthin_train_ctc(log_probs, *shape, *to, error) != 0:
+        raise TrainingError(error.value.decode())
+
+
 def work(geometry: Geometry) -> int:
     """Multiply-adds per row of a forward and a backward pass; a dense layer's are ``3·Q·R``."""
     Q, R, n, r = geometry.Q, geometry.R, geometry.n, geometry.r
@@ -152,11 +184,20 @@ def load() -> ctypes.CDLL:
     return _bind(library_path())
 
 
+def available() -> bool:
+    """Whether `load` finds a library that it can use."""
+    try:
+        load()
+    except (LibraryMissingError, LibraryMismatchError):
+        return False
+    return True
+
+
 @lru_cache(maxsize=8)
 def _bind(path: Path) -> ctypes.CDLL:
     check_library(path)
     library = ctypes.CDLL(str(path.resolve()))
-    if not hasattr(library, "deepthin_train_backward"):
+    if not hasattr(library, "deepthin_train_ctc"):
         raise LibraryMismatchError(f"{path} was built without the training functions: reinstall the package")
     pointer, size = ctypes.c_void_p, ctypes.c_int64
     shape: Any = ctypes.POINTER(_Shape)
@@ -166,4 +207,6 @@ def _bind(path: Path) -> ctypes.CDLL:
     backward_arguments = (shape, *[pointer] * 5, size, *[pointer] * 4, ctypes.c_char_p)
     library.deepthin_train_backward.argtypes = backward_arguments
     library.deepthin_train_backward.restype = ctypes.c_int32
+    library.deepthin_train_ctc.argtypes = (pointer, *[size] * 3, *[pointer] * 5, ctypes.c_char_p)
+    library.deepthin_train_ctc.restype = ctypes.c_int32
     return library

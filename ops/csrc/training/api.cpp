@@ -1,11 +1,13 @@
-// C interface of training, for ctypes. Both functions return 0, or -1 with the reason in `error` (kErrorSize bytes).
+// C interface of training, for ctypes. Every function returns 0, or -1 with the reason in `error` (kErrorSize bytes).
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <stdexcept>
 
 #include "kernels.h"
+#include "training/ctc.h"
 #include "training/layer.h"
 
 #define DEEPTHIN_TRAIN_API extern "C" __attribute__((visibility("default")))
@@ -58,4 +60,28 @@ DEEPTHIN_TRAIN_API int32_t deepthin_train_backward(const Shape* shape, const flo
   return with_layer(shape, rows, error, [&](const Layer& layer, Activation activation, size_t threads) {
     layer.backward(Xf, Wf, activation, x, y, dy, size_t(rows), dx, dXf, dWf, dbias, threads);
   });
+}
+
+// CTC losses of a batch: log_probs [batch][frames][units], of each utterance the first `lengths` frames; `labels` one
+// sequence after the other. Writes `losses` [batch] and the gradient of their sum, of log_probs' shape.
+DEEPTHIN_TRAIN_API int32_t deepthin_train_ctc(const float* log_probs, int64_t batch, int64_t frames, int64_t units,
+                                              const int64_t* lengths, const int64_t* labels,
+                                              const int64_t* label_lengths, double* losses, float* gradient,
+                                              char* error) {
+  try {
+    const deepthin::Kernels& kernels = deepthin::choose_kernels();
+    for (int64_t i = 0; i < batch; ++i) {
+      if (lengths[i] < 0 || lengths[i] > frames || label_lengths[i] < 0)
+        throw std::invalid_argument("a length is negative or above the number of frames");
+      float* to = gradient + i * frames * units;
+      losses[i] = deepthin::training::ctc(kernels, log_probs + i * frames * units, size_t(lengths[i]), size_t(units),
+                                          labels, size_t(label_lengths[i]), to);
+      std::fill(to + lengths[i] * units, to + frames * units, 0.0f);
+      labels += label_lengths[i];
+    }
+    return 0;
+  } catch (const std::exception& problem) {
+    std::snprintf(error, kErrorSize, "%s", problem.what());
+    return -1;
+  }
 }

@@ -66,6 +66,13 @@ struct Steps {
   void (*band_transposed)(const Layout&, const float* packed, const Panels& dy, const Panels& offsets);
   // `turned` has room for the panels' rows times the largest `padded`.
   void (*band_gradient)(const Layout&, const Panels& dy, const Panels& offsets, float* turned, float* gradient);
+
+  // One frame of CTC over `count` states (a multiple of lanes), in natural logs: each is reached from itself, from its
+  // neighbour in `direction` (-1: the one before) and, where `skip` is 0, from the next but one. Returns the largest.
+  float (*ctc_states)(const float* from, int direction, const float* skip, const float* emitted, float shift,
+                      size_t count, float* to);
+  // exp(forward + backward - emitted), scaled so that the largest is 1; returns their sum.
+  float (*ctc_posteriors)(const float* forward, const float* backward, const float* emitted, size_t count, float* to);
 };
 
 }  // namespace training
