@@ -6,25 +6,11 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from models.families.base import AcousticNet, activate, linear
+from models.families.dimensions import DeepSpeechConfig
 from models.families.recurrence import GruRecurrence
-
-
-class DeepSpeechConfig(BaseModel):
-    """The network's dimensions."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    channels: tuple[int, int] = Field((32, 32), description="channels of the two convolutions over time and frequency")
-    kernels: tuple[tuple[int, int], tuple[int, int]] = Field(((9, 7), (5, 5)), description="time x frequency, odd")
-    hidden: int = Field(512, ge=1, description="units of every recurrent layer")
-    layers: int = Field(3, ge=1, description="recurrent layers")
-    top: int = Field(512, ge=1, description="units of the feed-forward layer (ReLU)")
-    dropout: float = Field(0.1, ge=0, lt=1)
-    subsampling: int = Field(3, ge=1)
 
 
 class Gru(nn.Module):

@@ -8,27 +8,11 @@ CTC outputs.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from models.families.base import AcousticNet, linear, splice
-
-
-class TfKaldiConfig(BaseModel):
-    """The network's dimensions."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    context: int = Field(8, ge=0, description="feature frames spliced on each side")
-    hidden: tuple[int, ...] = Field((1024, 1024, 1024), description="units of the first stack")
-    activation: Literal["sigmoid", "relu"] = "sigmoid"
-    bottleneck: int = Field(256, ge=1, description="linear units between the stacks")
-    wide_context: int = Field(4, ge=0, description="output frames spliced on each side before the second stack")
-    top: tuple[int, ...] = Field((1024, 1024), description="units of the second stack (ReLU)")
-    dropout: float = Field(0.1, ge=0, lt=1)
-    subsampling: int = Field(3, ge=1)
+from models.families.dimensions import TfKaldiConfig
 
 
 class TfKaldi(AcousticNet):

@@ -8,8 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from models.families.deepspeech import DeepSpeechConfig
-from models.families.tfkaldi import TfKaldiConfig
+from models.families.dimensions import DeepSpeechConfig, TfKaldiConfig
 from ops.errors import DeepThinError
 
 
