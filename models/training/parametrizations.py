@@ -164,6 +164,29 @@ class SharedFactors(CompressedWeight):
         return ((x @ gathered(values[0], self.first)) * values[1]) @ gathered(values[2], self.second)
 
 
+class SharedDeepThinFactors(CompressedWeight):
+    """`deepthin-codebook`: the shared values of the long factor, and the short factor."""
+
+    trained = ("codebook", "Wf")
+    index: Tensor
+
+    def prepare(self) -> None:
+        """Which value each entry of the long factor has."""
+        geometry, bits = geometry_of(self.compressed.plan), int(self.compressed.plan.geometry["bits"])
+        indices = unpack_bits(self.stored("indices"), bits, geometry.m * geometry.r)
+        index = torch.from_numpy(indices.astype(np.int64).reshape(geometry.m, geometry.r))
+        self.register_buffer("index", index, persistent=False)
+
+    def matrix(self, *values: Tensor) -> Tensor:
+        """The re-layout of the product."""
+        return reconstruct(gathered(values[0], self.index), values[1], geometry_of(self.compressed.plan))
+
+    def product(self, x: Tensor, *values: Tensor) -> Tensor:
+        """``x · W``, from the factors where that is faster."""
+        Xf = gathered(values[0], self.index)
+        return deepthin_linear(x, Xf, values[1], None, geometry_of(self.compressed.plan))
+
+
 class SeparableWeight(CompressedWeight):
     """`separable-conv`: both filters."""
 
@@ -264,6 +287,7 @@ PARAMETRIZATIONS: Mapping[str, type[CompressedWeight]] = {
     "pruned-csr": SparseWeight,
     "deep-compression": SharedSparseWeight,
     "low-rank-codebook": SharedFactors,
+    "deepthin-codebook": SharedDeepThinFactors,
     "separable-conv": SeparableWeight,
     "same-size": NarrowWeight,
     "int8": Int8Weight,
