@@ -17,6 +17,7 @@ two columns are left as a chain. The surplus values of ``Xf · Wf`` are free. De
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,17 @@ class OutputLeastSquares:
             split = known.shape[1]
             result[wide] = (solved[:, split:] - solved[:, :split] @ known.T).T.reshape(-1, r)
         return result
+
+    def problems(self, Wf: Real) -> Iterator[tuple[npt.NDArray[np.int64], Real]]:
+        """For every phase, the rows of `Xf` of its columns, [rows of a column, columns], and their normal matrix.
+
+        Entry ``i * r + j`` of the matrix is rank j of a column's row i. A column's first and last row belong to its
+        neighbours too.
+        """
+        couplings = self._couplings(Wf)
+        for phase, columns in self._columns.items():
+            gram = self._gram(couplings, phase)
+            yield self._first[columns] + np.arange(len(gram) // len(Wf))[:, None], gram
 
     def solve_taps(self, Xf: Real, Wf: Real) -> tuple[Real, float]:
         """The best `Wf` [r, n] for `Xf` [m, r], and the objective that the two reach."""

@@ -9,6 +9,7 @@ from typing import Final
 from models.compression.base import CompressionError, Method
 from models.compression.deep_compression import DeepCompression
 from models.compression.deepthin import DeepThin
+from models.compression.deepthin_codebook import DeepThinCodebook
 from models.compression.deepthin_shuffled import DeepThinShuffled
 from models.compression.dense import Dense
 from models.compression.hashed import Hashed
@@ -31,6 +32,7 @@ _ALL: Final[tuple[Method, ...]] = (
     PrunedCsr(),
     DeepCompression(),
     LowRankCodebook(),
+    DeepThinCodebook(),
     Int8(),
     Int4(),
 )
