@@ -56,7 +56,7 @@ class FineTune(_Strict):
     """End-to-end distillation from the parent after compression; needs PyTorch and calibration audio."""
 
     epochs: int = Field(4, ge=1, le=100, description="passes over the calibration audio")
-    learning_rate: float = Field(2e-2, gt=0, le=1, description="peak rate of Adam")
+    learning_rate: float = Field(2e-2, gt=0, le=1, description="peak rate of Adam, by the size of the weights")
 
 
 class CompressionSpec(_Strict):
