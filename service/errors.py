@@ -120,45 +120,44 @@ class NoTransportError(ServiceError):
     code = "transport_not_found"
 
 
-class ConflictError(ServiceError):
+class _Conflict:
     """What is asked for does not go with the state of things."""
 
-    status = 409
-    kind = "invalid_request_error"
-    code = "conflict"
+    status: ClassVar[int] = 409
+    kind: ClassVar[str] = "invalid_request_error"
 
 
-class ModelExistsError(ConflictError):
+class ModelExistsError(_Conflict, ServiceError):
     """There is a model of that name, or a job will make one."""
 
     code = "model_exists"
 
 
-class ModelInUseError(ConflictError):
+class ModelInUseError(_Conflict, ServiceError):
     """The model is the default, is being unloaded, or is still loading."""
 
     code = "model_in_use"
 
 
-class QuarantinedError(ConflictError):
+class QuarantinedError(_Conflict, ServiceError):
     """The gate did not accept the model."""
 
     code = "model_quarantined"
 
 
-class NoPreviousDefaultError(ConflictError):
+class NoPreviousDefaultError(_Conflict, ServiceError):
     """There is no earlier default model to go back to."""
 
     code = "no_previous_default"
 
 
-class TooManyModelsError(ConflictError):
+class TooManyModelsError(_Conflict, ServiceError):
     """No more models may be hosted."""
 
     code = "too_many_models"
 
 
-class JobFinishedError(ConflictError):
+class JobFinishedError(_Conflict, ServiceError):
     """The job has ended, or is past the point where it could be cancelled."""
 
     code = "job_finished"

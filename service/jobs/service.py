@@ -108,11 +108,6 @@ class JobService:
             raise JobsUnavailableError(f"compression jobs are not to be had here: {self._reason}")
         return self._store
 
-    @property
-    def worker_pid(self) -> int | None:
-        """Process id of the worker that runs now, or None."""
-        return None if self._supervisor is None else self._supervisor.pid
-
     async def submit(self, request: Request, *, replace: bool) -> Job:
         """Accept the job in the form of `request`; it is on the disk when this returns.
 

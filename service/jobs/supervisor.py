@@ -53,7 +53,6 @@ class Supervisor:
         metrics: told of everything.
         settings: limits.
         command: the worker, without the job's id.
-        pid: process id of the worker that runs now, or None.
     """
 
     store: JobStore
@@ -62,7 +61,6 @@ class Supervisor:
     metrics: Metrics
     settings: Settings
     command: Sequence[str] = WORKER
-    pid: int | None = None
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _lock: FileLock | None = None
 
@@ -151,7 +149,6 @@ class Supervisor:
             ),
             log=folder / LOG,
         )
-        self.pid = worker.pid
         deadline = time.monotonic() + self.settings.job_seconds
         try:
             while True:
@@ -163,7 +160,6 @@ class Supervisor:
                 if time.monotonic() > deadline:
                     return _End(stopped=f"it took longer than {self.settings.job_seconds:g} seconds")
         finally:
-            self.pid = None
             # A service that shuts down must not leave its worker behind.
             await worker.stop(_GRACE_SECONDS)
 

@@ -21,7 +21,7 @@ from service.jobs.process import WorkerProcess
 from service.jobs.record import Job, JobState
 from service.jobs.store import JobStore, JobStoreError, NameTakenError, QueueFullError
 from service.jobs.worker import NOTHING_TO_DO
-from tests.service.conftest import Compress, app_of
+from tests.service.conftest import Compress
 from tests.service.jobs import WORKER, finished, form, script, submit, trace, until
 
 SERVER = str(Path(__file__).with_name("fake_server.py"))
@@ -107,7 +107,7 @@ async def test_a_killed_worker_is_started_again_and_goes_on(compress: Compress, 
         killed = []
         for stage in ("plan", "fine-tune"):
             await until(client, job_id, "running", stage=stage)
-            killed.append(app_of(client).state.jobs.worker_pid)
+            killed.append(int(trace(home, "made")[-1][1]))
             os.kill(killed[-1], signal.SIGKILL)
         job = await finished(client, job_id)
         assert (job["state"], job["restarts"], job["hosted"]) == ("succeeded", 2, True)
@@ -170,7 +170,6 @@ async def test_two_services_on_one_home_do_not_do_a_job_twice(compress: Compress
             # The one that is there first runs the jobs, whoever takes them in.
             job_id = await submit(first)
             assert (await finished(second, job_id))["state"] == "succeeded"
-            assert app_of(first).state.jobs.worker_pid is None
             job_id = await submit(first, {"name": "second"})
             await until(first, job_id, "running", stage="validate")
             response = await first.delete(f"/jobs/{job_id}")
