@@ -27,6 +27,7 @@ from models.store import ModelStore, home
 # Corpora that the command line gave as folders, by the names that the job knows them by.
 _folders: dict[str, Path] = {}
 
+_INPUTS: Final = {"recordings": "recordings", "random": "random inputs"}
 _JOB: Final = ".job"
 _WIDTH: Final = 30
 _EXAMPLES: Final = """\
@@ -300,7 +301,7 @@ def _print(report: dict[str, Any], outcome: Outcome, seconds: float) -> None:
     print(f"in memory    {sizes['resident']:,} bytes, the parent's {parent['resident']:,}")
     print(f"to download  {sizes['transport']:,} bytes ({outcome.transport})")
     print(
-        f"agreement    {same['frames']:.1%} of frames, {same['phones']:.1%} of the sequence ({same['inputs']} inputs)"
+        f"agreement    {same['frames']:.1%} of frames, {same['phones']:.1%} of the sequence, on {same['inputs']} inputs"
     )
     print(f"speed        {1 / times['ratio']:.2f} times the parent's")
     for corpus, quality in report["quality"].items():

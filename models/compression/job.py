@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,14 +11,14 @@ from typing import Any, Final, Protocol
 
 import onnx
 
-from models.compression import checkpoint, parity, stages
+from models.compression import chains, checkpoint, parity, stages
 from models.compression.base import Array, Compressed, CompressionError, Plan, relative_error
 from models.compression.calibrate import Calibrator
 from models.compression.compressing import approximated, compress_layer
 from models.compression.evaluating import evaluate_job
 from models.compression.export import export
 from models.compression.feeds import Inputs, inputs_for, random_feeds
-from models.compression.network import Network, find, with_weights
+from models.compression.network import Network, find
 from models.compression.normalise import normalise
 from models.compression.packaging import Result, load_result, pack_result
 from models.compression.planning import plans
@@ -32,6 +33,9 @@ from ops.errors import DeepThinError
 ORIGINAL: Final = "model.onnx"
 _NETWORK: Final = "network.onnx"
 _MANIFEST: Final = "manifest.json"
+_NO_FRONT_END: Final = (
+    "calibration needs to know how recordings go into the network: give front_end, or a model package"
+)
 _RANDOM_RUNS: Final = 4
 _PARITY_RUNS: Final = 8
 
@@ -111,9 +115,7 @@ class Job:
     def calibration_feeds(self) -> list[dict[str, Array]]:
         """What goes into the network for the calibration recordings."""
         if self.inputs is None:
-            raise CompressionError(
-                "calibration needs to know how recordings go into the network: give front_end, or a model package"
-            )
+            raise CompressionError(_NO_FRONT_END)
         folders = [self.calibration.folder(name) for name in self.spec.calibration]
         return feeds(folders, self.inputs, seconds=self.spec.calibration_seconds)[0]
 
@@ -168,13 +170,12 @@ class Job:
             stages.write_json(folder / _MANIFEST, read.manifest.model_dump(mode="json"))
         report(0.8, f"{len(network.layers)} weights can be compressed")
         # What is wrong with the corpora or the front end shall come out now, not in an hour.
-        _ = self.inputs
-        if self.spec.calibration and self.inputs is None:
-            _ = self.calibration_feeds
         for name in self.spec.calibration:
             self.calibration.folder(name)
         for name in self.spec.evaluation:
             self.evaluation.folder(name)
+        if self.inputs is None and self.spec.calibration:
+            raise CompressionError(_NO_FRONT_END)
         if self.spec.fine_tune is not None:
             _require_training()
 
@@ -201,7 +202,10 @@ class Job:
             calibrator = Calibrator(self.network, self.calibration_feeds, threads=self.threads)
         layers: dict[str, Compressed] = {}
         changed: dict[str, Array] = {}
-        todo = [layer for layer in self.network.layers if layer.name in chosen]
+        narrowed = {name: plan for name, plan in chosen.items() if chains.is_chain(plan)}
+        if narrowed:
+            layers, changed = self._narrow(folder, narrowed, calibrator, report)
+        todo = [layer for layer in self.network.layers if layer.name in chosen and layer.name not in narrowed]
         for index, layer in enumerate(todo):
             path = folder / f"{index:04d}.npz"
             report(index / len(todo), f"{layer.name} by {chosen[layer.name].method}", layer.name)
@@ -215,16 +219,34 @@ class Job:
             layers[layer.name] = compressed
             changed |= moved
 
+    def _narrow(
+        self, folder: Path, chosen: Mapping[str, Plan], calibrator: Calibrator | None, report: Report
+    ) -> tuple[dict[str, Compressed], dict[str, Array]]:
+        """Narrow all chains at once."""
+        paths = {name: folder / f"chain{index:04d}.npz" for index, name in enumerate(chosen)}
+        if not all(path.is_file() for path in paths.values()):
+            report(0.0, f"narrowing {', '.join(chosen)}", next(iter(chosen)))
+            start = time.perf_counter()
+            done, moved = chains.narrow_chains(self.network, chosen, calibrator)
+            facts = {"seconds": (time.perf_counter() - start) / len(done)}
+            for index, (name, compressed) in enumerate(done.items()):
+                stages.save_layer(paths[name], compressed, {} if index else moved, {"name": name, **facts})
+        layers: dict[str, Compressed] = {}
+        changed: dict[str, Array] = {}
+        for name, path in paths.items():
+            layers[name], moved, _ = stages.load_layer(path)
+            changed |= moved
+        return layers, changed
+
     def _fine_tune(self, report: Report) -> None:
         folder = self.stages.begin("fine-tune")
         if self.spec.fine_tune is None:
             return
         fine_tune = _require_training()
         state = self.state("compress")
-        biased = with_weights(self.network.model, state.changed)
         tuned = fine_tune(
-            biased,
-            state.layers,
+            chains.with_narrowed(self.network, state.layers, state.changed),
+            {name: done for name, done in state.layers.items() if not chains.is_chain(done.plan)},
             self.calibration_feeds,
             parent=self.network.model,
             epochs=self.spec.fine_tune.epochs,
@@ -234,7 +256,8 @@ class Job:
             progress=lambda part, loss: report(part, f"fine-tuning, loss {loss:.4f}"),
         )
         by_name = {layer.name: layer for layer in self.network.layers}
-        for index, (name, compressed) in enumerate(tuned.layers.items()):
+        wide, narrow = chains.widened(self.network, state.layers, {**state.changed}, tuned.values)
+        for index, (name, compressed) in enumerate({**tuned.layers, **narrow}.items()):
             weight = self.network.weight(by_name[name])
             error = relative_error(weight, method(compressed.plan.method).decompress(compressed))
             facts = {"name": name, "seconds": state.seconds[name]}
@@ -242,7 +265,7 @@ class Job:
                 folder / f"{index:04d}.npz", replace(compressed, relative_error=error, output_error=None), {}, facts
             )
         nothing = Compressed(Plan("dense", 1, 1, 0), {}, 0.0)
-        stages.save_layer(folder / "other.npz", nothing, {**state.changed, **tuned.values}, {})
+        stages.save_layer(folder / "other.npz", nothing, wide, {})
         (folder / "progress.pt").unlink(missing_ok=True)
         facts = {"loss": tuned.loss, "before": tuned.before, "after": tuned.after, "epoch": tuned.epoch}
         stages.write_json(folder / "facts.json", {**facts, "history": list(tuned.history)})
@@ -250,8 +273,14 @@ class Job:
     def _export(self, report: Report) -> None:
         folder = self.stages.begin("export")
         state = self.final
-        network = Network(with_weights(self.network.model, state.changed), self.network.layers, self.network.skipped)
-        stages.write(folder / ORIGINAL, export(network, state.layers, half=self.half).SerializeToString())
+        stages.write(folder / ORIGINAL, self.exported_with(state).SerializeToString())
+
+    def exported_with(self, state: State) -> onnx.ModelProto:
+        """The model that runs on these compressed weights."""
+        model = chains.with_narrowed(self.network, state.layers, state.changed)
+        network = Network(model, self.network.layers, self.network.skipped)
+        others = {name: done for name, done in state.layers.items() if not chains.is_chain(done.plan)}
+        return export(network, others, half=self.half)
 
     def _parity(self, report: Report) -> None:
         folder = self.stages.begin("parity")

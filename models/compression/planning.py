@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from models.compression import chains
 from models.compression.base import CompressionError, Method, Plan, SizeError
 from models.compression.network import Layer, Network
 from models.compression.registry import method
@@ -27,7 +28,10 @@ def plans(network: Network, spec: CompressionSpec) -> dict[str, Plan]:
             chosen[layer.name] = plan(method(rule.method), layer, rule.size, rank=rule.rank)
     if spec.method is not None and spec.method != "dense":
         rest = [layer for layer in network.layers if layer.name not in ruled]
-        chosen |= uniform(method(spec.method), rest, spec.size, rank=spec.rank)
+        if spec.method == chains.NAME and spec.size is not None:
+            chosen |= chains.chain_plans(network, rest, spec.size)
+        else:
+            chosen |= uniform(method(spec.method), rest, spec.size, rank=spec.rank)
     if not chosen and spec.method != "dense" and all(rule.method != "dense" for rule in spec.compress):
         raise CompressionError(f"nothing is left to compress: the weights are {_names(network.layers)}")
     order = {layer.name: index for index, layer in enumerate(network.layers)}

@@ -11,6 +11,7 @@ import onnx
 from onnx import TensorProto
 
 from models.compression.base import Compressed, Sizes
+from models.compression.chains import is_chain
 from models.compression.network import Network
 from models.compression.normalise import inner_graphs
 from models.compression.registry import method
@@ -67,8 +68,7 @@ def layer_reports(
             disk = layer.dense_bytes // (2 if layer.name in half else 1)
             sizes = Sizes(disk, disk, layer.dense_bytes)
         else:
-            resident = method(done.plan.method).resident_bytes(done)
-            sizes = Sizes(streams[layer.name], done.plan.disk_bytes, resident)
+            sizes = Sizes(streams[layer.name], done.plan.disk_bytes, resident_bytes(done))
         reports.append(
             LayerReport(
                 name=layer.name,
@@ -106,8 +106,15 @@ def weight_bytes(model: onnx.ModelProto, compressed: Mapping[str, Compressed]) -
             half = tensor.data_type == TensorProto.FLOAT16 and tensor.name in cast
             resident += size * (4 if half else width)
     for weight in compressed.values():
-        resident += method(weight.plan.method).resident_bytes(weight) - weight.plan.disk_bytes
+        resident += resident_bytes(weight) - weight.plan.disk_bytes
     return count, disk, resident
+
+
+def resident_bytes(compressed: Compressed) -> int:
+    """Bytes that an inference session keeps for a weight."""
+    if is_chain(compressed.plan):
+        return compressed.plan.disk_bytes
+    return method(compressed.plan.method).resident_bytes(compressed)
 
 
 def totals(layers: list[LayerReport]) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from models.compression.assess import agreement, speed
 from models.compression.base import CompressionError, Plan
 from models.compression.calibrate import Calibrator
 from models.compression.evaluating import quality_of
-from models.compression.export import export
 from models.compression.network import Network, as_stored, with_weights
 from models.compression.registry import method
 from models.compression.report import weight_bytes
@@ -156,8 +155,7 @@ class _Search:
         folder.mkdir(exist_ok=True)
         job.compress_into(folder, plans, _silent)
         state = job.state(f"plan/trial{number}")
-        network = Network(with_weights(job.network.model, state.changed), job.network.layers, job.network.skipped)
-        model = export(network, state.layers, half=job.half)
+        model = job.exported_with(state)
         size = self.fixed + sum(candidate.bytes for candidate in chosen.values())
         loss = latency = None
         if budget.max_wer_delta is not None:

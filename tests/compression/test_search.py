@@ -1,0 +1,68 @@
+"""Budgets instead of methods."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+
+from models.compression.allocation import Candidate, allocate
+from models.compression.base import CompressionError
+from tests.compression import networks
+from tests.compression.jobs import FRONT_END, Desk
+
+SIZES = (24, 64, 64, 12)
+
+
+def test_bytes_go_where_they_help_most():
+    options = {
+        name: [Candidate(None, size, error) for size, error in ((10, 1.0), (20, 0.5), (40, 0.1))] for name in "ab"
+    }
+    chosen = allocate(options, {"a": 100.0, "b": 1.0}, 50)
+    assert (chosen["a"].bytes, chosen["b"].bytes) == (40, 10)
+    assert sum(each.bytes for each in allocate(options, {"a": 1.0, "b": 1.0}, 45).values()) <= 45
+    with pytest.raises(CompressionError, match="smallest that was found is 20"):
+        allocate(options, {"a": 1.0, "b": 1.0}, 19)
+
+
+def test_a_candidate_above_the_hull_is_passed_over():
+    options = {"a": [Candidate(None, size, error) for size, error in ((10, 1.0), (20, 0.99), (30, 0.1))]}
+    assert allocate(options, {"a": 1.0}, 29)["a"].bytes == 10
+    assert allocate(options, {"a": 1.0}, 30)["a"].bytes == 30
+
+
+def test_a_byte_budget_is_kept(tmp_path: Path):
+    desk = Desk(tmp_path, networks.feed_forward(sizes=SIZES))
+    outcome = desk.run(budget={"target_bytes": 8000}, allow_slower=True)
+    report = desk.report()
+    assert report["bytes"]["initialisers"] <= 8000
+    assert report["search"]["smallest"] <= 8000 < report["search"]["dense"]
+    model = onnx.load(outcome.package / "model.onnx")
+    assert sum(onnx.numpy_helper.to_array(tensor).nbytes for tensor in model.graph.initializer) <= 8000
+
+
+def test_an_impossible_byte_budget_names_the_smallest(tmp_path: Path):
+    with pytest.raises(
+        CompressionError, match=r"target_bytes 500 cannot be reached: the smallest that was found is \d+"
+    ):
+        Desk(tmp_path, networks.feed_forward(sizes=SIZES)).run(budget={"target_bytes": 500})
+
+
+def test_a_quality_budget_is_kept_by_fewer_bytes(tmp_path: Path):
+    desk = Desk(tmp_path, networks.feed_forward(sizes=SIZES))
+    budget = {"max_wer_delta": 0.25, "methods": ["low-rank", "int8"]}
+    outcome = desk.run(
+        budget=budget, front_end=FRONT_END, calibration=["first"], evaluation=["first"], allow_slower=True
+    )
+    assert outcome.accepted, outcome.reasons
+    report = desk.report()
+    assert 1 - report["agreement"]["phones"] <= 0.25
+    assert report["search"]["chosen"]["bytes"] < report["search"]["dense"]
+
+
+def test_an_impossible_latency_lists_what_was_tried(tmp_path: Path):
+    with pytest.raises(CompressionError, match=r"target_latency 1e-12 cannot be met; what was tried: \d+ bytes at"):
+        Desk(tmp_path, networks.feed_forward(sizes=SIZES)).run(
+            budget={"target_latency": 1e-12, "methods": ["low-rank"]}
+        )
