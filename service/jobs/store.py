@@ -146,9 +146,9 @@ class JobStore:
         """Names of the models that jobs which have not ended will make."""
         return {row[0] for row in self._read(f"SELECT model FROM jobs WHERE {_ACTIVE}", ())}
 
-    def ids(self) -> set[str]:
-        """Ids of all jobs."""
-        return {row[0] for row in self._read("SELECT id FROM jobs", ())}
+    def states(self) -> dict[str, JobState]:
+        """The state of every job, by its id."""
+        return {job_id: JobState(state) for job_id, state in self._read("SELECT id, state FROM jobs", ())}
 
     def counts(self) -> dict[JobState, int]:
         """How many jobs are in each state."""

@@ -30,7 +30,7 @@ WORKER: Final = (sys.executable, "-m", "service.jobs.worker")
 _POLL_SECONDS = 0.2
 _IDLE_SECONDS = 1.0
 # Cancelling is to take less than two seconds in all.
-_GRACE_SECONDS = 1.0
+_GRACE_SECONDS = 0.5
 _LONGEST_PAUSE = 5.0
 
 
@@ -78,7 +78,11 @@ class Supervisor:
             if lock.acquire(wait=False):
                 self._lock = lock
                 self.keeper.recover()
-                self.folders.sweep(self.store.ids())
+                jobs = self.store.states()
+                self.folders.sweep(set(jobs))
+                for job_id, state in jobs.items():
+                    if state.final:
+                        self.folders.strip(job_id)
         return self._lock is not None
 
     def release(self) -> None:

@@ -52,10 +52,14 @@ async def test_a_checkpoint_becomes_a_hosted_model(compress: Compress, home: Pat
     assert {file.name for file in (home / "jobs" / job["id"]).iterdir()} == {"result", "worker.log"}
 
 
-async def test_the_model_is_hosted_after_a_restart(compress: Compress) -> None:
+async def test_the_model_is_hosted_after_a_restart(compress: Compress, home: Path) -> None:
     async with compress() as client:
         job = await finished(client, await submit(client))
+    # As if the service had died before it could tidy up.
+    upload = home / "jobs" / job["id"] / "checkpoint.onnx"
+    upload.write_bytes(b"x")
     async with compress() as client:
+        assert not upload.exists()
         assert (await client.get("/models/made")).json()["state"] == "ready"
         assert (await client.get(f"/jobs/{job['id']}")).json() == job
         assert [entry["id"] for entry in (await client.get("/jobs")).json()["jobs"]] == [job["id"]]
