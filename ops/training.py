@@ -185,10 +185,14 @@ def load() -> ctypes.CDLL:
 
 
 def available() -> bool:
-    """Whether `load` finds a library that it can use."""
+    """Whether there is a library; one that is there and cannot be used is an error.
+
+    Raises:
+        LibraryMismatchError: it cannot be used.
+    """
     try:
         load()
-    except (LibraryMissingError, LibraryMismatchError):
+    except LibraryMissingError:
         return False
     return True
 
