@@ -301,7 +301,7 @@ def _print(report: dict[str, Any], outcome: Outcome, seconds: float) -> None:
     print(f"in memory    {sizes['resident']:,} bytes, the parent's {parent['resident']:,}")
     print(f"to download  {sizes['transport']:,} bytes ({outcome.transport})")
     print(
-        f"agreement    {same['frames']:.1%} of frames, {same['phones']:.1%} of the sequence, on {same['inputs']} inputs"
+        f"agreement    {same['frames']:.1%} of frames, {same['phones']:.1%} of the sequence, on {_INPUTS[same['inputs']]}"
     )
     print(f"speed        {1 / times['ratio']:.2f} times the parent's")
     for corpus, quality in report["quality"].items():

@@ -226,7 +226,8 @@ def _sources(name: str, plan: Plan, stream: bytes, *, constants: bool) -> dict[s
         chosen = method(plan.method)
         arrays = chosen.decode(stream, plan)
         sources: dict[str | int, Array] = dict(arrays.items())
-        if constants:
+        # What is for convolutions alone stores the kernels that it exports.
+        if constants and not getattr(chosen, "only_convolutions", False):
             builder = OnnxBuilder()
             chosen.export(Compressed(plan, arrays, 0.0), builder, "weight", "x", None)
             sources |= {number: numpy_helper.to_array(tensor) for number, tensor in enumerate(builder.initializers)}

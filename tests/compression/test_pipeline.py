@@ -45,6 +45,14 @@ def test_a_bare_network_is_compressed_and_packed(tmp_path: Path):
         Recogniser.load(outcome.package)
 
 
+def test_convolutions_are_split_and_packed(tmp_path: Path):
+    desk = Desk(tmp_path, networks.conv(strides=[2, 1], pads=[1, 0, 2, 1]))
+    outcome = desk.run(method="separable-conv", size=0.5, allow_slower=True)
+    (layer,) = desk.report()["layers"]
+    assert layer["method"] == "separable-conv" and layer["relative_size"] <= 0.5
+    unpack(outcome.transport.read_bytes(), tmp_path / "unpacked")
+
+
 def test_the_bitstream_gives_the_package_back(tmp_path: Path):
     outcome = Desk(tmp_path, networks.feed_forward()).run(name="thin", **BASIC)
     unpack(outcome.transport.read_bytes(), tmp_path / "unpacked")
