@@ -10,7 +10,16 @@ import numpy as np
 import onnx
 from onnx import NodeProto
 
-from models.compression.base import Array, Calibration, Compressed, CompressionError, Matrix, Plan, relative_error
+from models.compression.base import (
+    Array,
+    Calibration,
+    Compressed,
+    CompressionError,
+    Matrix,
+    Plan,
+    SizeError,
+    relative_error,
+)
 from models.compression.calibrate import Calibrator
 from models.compression.export import bias_of
 from models.compression.narrowing import ChainLayer, Inputs, narrow, plan_chain
@@ -88,6 +97,12 @@ def chain_plans(network: Network, layers: Sequence[Layer], size: float) -> dict[
     dense = sum(layer.dense_bytes for layer in layers)
     others = sum(layer.dense_bytes for layer in layers if layer.name not in inside)
     share = (size * dense - others) / (dense - others)
+    least = others + sum(_smallest(chain) for chain in found)
+    if size * dense < least:
+        raise SizeError(
+            f"{NAME} cannot store the network at relative size {size:.6g}: narrowing {', '.join(sorted(inside))}, it "
+            f"reaches {least / dense:.6g} to 1"
+        )
     plans: dict[str, Plan] = {}
     for number, chain in enumerate(found):
         widths = plan_chain(chain.shapes, share).widths
@@ -100,6 +115,16 @@ def chain_plans(network: Network, layers: Sequence[Layer], size: float) -> dict[
             plans[layer.name] = Plan(NAME, layer.Q, layer.R, 4 * q * r, geometry)
             inputs = width
     return plans
+
+
+def _smallest(chain: Chain) -> int:
+    """Bytes of a chain whose hidden layers have one unit each."""
+    size, before = 0, 0
+    for index, (Q, R) in enumerate(chain.shapes):
+        inputs = Q // chain.layers[index - 1].R if before else Q
+        before = R if index == len(chain.shapes) - 1 else 1
+        size += 4 * inputs * before
+    return size
 
 
 def is_chain(plan: Plan) -> bool:

@@ -300,9 +300,8 @@ def _print(report: dict[str, Any], outcome: Outcome, seconds: float) -> None:
     print(f"weights      {report['weights']['relative_size']:.4f} of dense fp32")
     print(f"in memory    {sizes['resident']:,} bytes, the parent's {parent['resident']:,}")
     print(f"to download  {sizes['transport']:,} bytes ({outcome.transport})")
-    print(
-        f"agreement    {same['frames']:.1%} of frames, {same['phones']:.1%} of the sequence, on {_INPUTS[same['inputs']]}"
-    )
+    on = _INPUTS[same["inputs"]]
+    print(f"agreement    {same['frames']:.1%} of frames, {same['phones']:.1%} of the sequence, on {on}")
     print(f"speed        {1 / times['ratio']:.2f} times the parent's")
     for corpus, quality in report["quality"].items():
         before = report["parent_quality"][corpus]["wer"]

@@ -99,6 +99,7 @@ def uniform(chosen: Method, layers: Iterable[Layer], size: float | None, *, rank
         failed = [layer for layer, each in found.items() if each is None]
         if not failed:
             fixed.update({layer: each for layer, each in found.items() if each is not None})
+            _fill(chosen, fixed, free, allowed - spent - sum(fixed[layer].disk_bytes for layer in free), rank)
             return {layer.name: fixed[layer] for layer in open_layers}
         for layer in failed:
             fixed[layer] = plan(chosen, layer, lows[layer] or 1.0)
@@ -111,6 +112,16 @@ def uniform(chosen: Method, layers: Iterable[Layer], size: float | None, *, rank
                 f"{chosen.name} cannot store the network at relative size {size:.6g}: "
                 f"it reaches {least / total:.6g} to 1"
             )
+
+
+def _fill(chosen: Method, plans: dict[Layer, Plan], layers: Iterable[Layer], left: float, rank: int) -> None:
+    """Give what rounding left over to single weights, at most a third more to each, the smallest share first."""
+    for layer in sorted(layers, key=lambda each: plans[each].relative_size):
+        now = plans[layer].disk_bytes
+        larger = _attempt(chosen, layer, min((now + min(left, now / 3)) / layer.dense_bytes, 1.0), rank)
+        if larger is not None and now < larger.disk_bytes <= now + left:
+            left -= larger.disk_bytes - now
+            plans[layer] = larger
 
 
 def special_only(chosen: Method) -> bool:

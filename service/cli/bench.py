@@ -21,11 +21,15 @@ def delegate(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("deepthin bench", description=f"Benchmarks: {_HELP}.")
     parser.add_argument(
         "benchmark",
-        choices=("kernels", "formats", "coders"),
+        choices=("kernels", "formats", "coders", "compression"),
         help="kernels: DeepThin matrices against ONNX Runtime's own; formats: the other stored matrices; "
-        "coders: size and speed of the entropy coders",
+        "coders: size and speed of the entropy coders; compression: the table of all methods at several sizes (hours)",
     )
     chosen = parser.parse_args(argv[:1]).benchmark
+    if chosen == "compression":
+        from models.compression import table
+
+        return table.main(argv[1:])
     from ops.benchmarks import coders, formats, kernels
 
     benchmark = {"kernels": kernels.main, "formats": formats.main, "coders": coders.main}[chosen]
