@@ -69,7 +69,7 @@ def inputs_for(model: onnx.ModelProto, manifest: Manifest | None, front_end: Fro
     if front_end is None:
         return None
     fitting: list[tuple[str, str]] = []
-    for value in model.graph.input:
+    for value in given(model):
         shape = _shape(value)
         layout = _layout(shape, front_end.dim) if value.type.tensor_type.elem_type == TensorProto.FLOAT else None
         if layout is not None:
@@ -81,7 +81,7 @@ def inputs_for(model: onnx.ModelProto, manifest: Manifest | None, front_end: Fro
         )
     name, layout = fitting[0]
     others, lengths = {}, []
-    for value in model.graph.input:
+    for value in given(model):
         if value.name == name:
             continue
         sizes = [size if isinstance(size, int) else 1 for size in _shape(value)]
@@ -118,10 +118,16 @@ def random_feeds(model: onnx.ModelProto, count: int, seed: int = 0) -> list[dict
 def describe(model: onnx.ModelProto) -> str:
     """The inputs of a network for people."""
     parts = []
-    for value in model.graph.input:
+    for value in given(model):
         kind = TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower()
         parts.append(f"{value.name} {kind}[{', '.join(str(size) for size in _shape(value))}]")
     return "; ".join(parts) or "no inputs"
+
+
+def given(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """The inputs that callers fill; old files list the weights among their inputs too."""
+    stored = {tensor.name for tensor in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in stored]
 
 
 def _shape(value: onnx.ValueInfoProto) -> list[int | str]:
@@ -145,7 +151,7 @@ def _layout(shape: Sequence[int | str], dim: int) -> str | None:
 
 def _random(model: onnx.ModelProto, frames: int, integer: int, generator: np.random.Generator) -> dict[str, Array]:
     feed: dict[str, Any] = {}
-    for value in model.graph.input:
+    for value in given(model):
         shape = []
         for axis, size in enumerate(_shape(value)):
             known = size if isinstance(size, int) else None

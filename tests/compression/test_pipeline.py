@@ -45,6 +45,15 @@ def test_a_bare_network_is_compressed_and_packed(tmp_path: Path):
         Recogniser.load(outcome.package)
 
 
+def test_an_old_file_lists_its_weights_among_the_inputs(tmp_path: Path):
+    model = networks.gemm()
+    model.ir_version = 3
+    model.opset_import[0].version = 9
+    for tensor in model.graph.initializer:
+        model.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, 1, list(tensor.dims)))
+    Desk(tmp_path, model).run(method="deepthin", size=0.5, allow_slower=True)
+
+
 def test_convolutions_are_split_and_packed(tmp_path: Path):
     desk = Desk(tmp_path, networks.conv(strides=[2, 1], pads=[1, 0, 2, 1]))
     outcome = desk.run(method="separable-conv", size=0.5, allow_slower=True)
