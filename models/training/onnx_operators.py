@@ -331,7 +331,7 @@ def _unsqueeze(node: Node, inputs: Inputs) -> Tensor:
 @operator("Expand")
 def _expand(node: Node, inputs: Inputs) -> Tensor:
     x, shape = given(node, inputs, 0), _integers(node, inputs, 1, "shape") or []
-    return x.expand(torch.broadcast_shapes(x.shape, shape))
+    return x.expand(torch.broadcast_shapes(x.shape, shape))  # type: ignore[no-untyped-call]
 
 
 @operator("Pad")
