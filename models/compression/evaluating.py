@@ -11,6 +11,7 @@ import onnx
 from models.compression import stages
 from models.compression.assess import agreement, speed, word_errors
 from models.package import Manifest, ModelPackage
+from models.store import GRAPHS_FOLDER, home
 from ops import library
 
 if TYPE_CHECKING:
@@ -75,4 +76,9 @@ def quality_of(job: Job, model: onnx.ModelProto, folder: Path) -> float:
 
 
 def _package(folder: Path, manifest: Manifest, graph: bytes) -> ModelPackage:
+    own = home() / "models" / GRAPHS_FOLDER
+    if own.is_dir() and not (folder / GRAPHS_FOLDER).exists():
+        # A decoding graph is looked for beside the package that names it.
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / GRAPHS_FOLDER).symlink_to(own.resolve(), target_is_directory=True)
     return ModelPackage.save(folder, manifest.model_copy(update={"name": _CHANGED}), graph)

@@ -33,7 +33,9 @@ def test_installed_version_is_the_declared_one():
     assert version("deepthin") == PROJECT["version"]
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["transcribe"], ["models"], ["evaluate"], ["bench"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [[], ["serve"], ["transcribe"], ["models"], ["evaluate"], ["compress"], ["bench"]], ids=" ".join
+)
 def test_the_command_explains_itself(command: list[str]):
     (script,) = entry_points(group="console_scripts", name="deepthin")
     assert script.value == PROJECT["scripts"]["deepthin"]
