@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +21,6 @@ GRAPH_FILE = "model.onnx"
 BLANK = "<blank>"
 
 _LARGEST_MANIFEST = 1 << 20
-_CHUNK = 1 << 20
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Rate = Annotated[float, Field(ge=0)]
@@ -56,7 +54,7 @@ class Weights(_Strict):
         dense_parameters: values that the same network holds uncompressed.
         disk_bytes: bytes of the stored values.
         resident_bytes: bytes of the values as inference keeps them.
-        transport_bytes: bytes of the whole model as one entropy-coded stream; None where it has none.
+        transport_bytes: bytes of the whole model as one bitstream, `model.dtz`; None when not known.
     """
 
     parameters: Count
@@ -188,6 +186,10 @@ class Manifest(_Strict):
             raise NoTranscriptionError(f"model {self.name} has no front end")
         return FrontEnd.from_dict(self.front_end)
 
+    def with_transport_bytes(self, size: int | None) -> Manifest:
+        """The same, saying that the model's bitstream has `size` bytes."""
+        return self.model_copy(update={"weights": self.weights.model_copy(update={"transport_bytes": size})})
+
     @property
     def frame_seconds(self) -> float:
         """Seconds of audio by output frame."""
@@ -214,15 +216,6 @@ class ModelPackage:
     def disk_bytes(self) -> int:
         """Bytes of the whole package on disk."""
         return sum((self.path / name).stat().st_size for name in (MANIFEST_FILE, GRAPH_FILE))
-
-    def transport_bytes(self) -> int:
-        """Bytes of the ONNX file after zlib, which is what a wheel or an HTTP response with deflate carries."""
-        deflate = zlib.compressobj()
-        total = 0
-        with self.graph_file.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                total += len(deflate.compress(chunk))
-        return total + len(deflate.flush())
 
     @classmethod
     def load(cls, path: Path | str) -> ModelPackage:

@@ -14,6 +14,7 @@ from models.recogniser import Recogniser
 from models.store import ModelStore
 from ops import library
 from service import errors
+from service.downloads import StreamPacker
 from service.hub import Hub
 from service.jobs.service import JobService
 from service.jobs.supervisor import WORKER
@@ -66,6 +67,7 @@ def create_app(
         app.state.hub = hub
         app.state.keeper = keeper
         app.state.jobs = service
+        app.state.packer = StreamPacker()
         app.state.scheduler = scheduler
         app.state.transcriber = Transcriber(hub, scheduler, instruments, max_seconds=settings.max_seconds)
         async with hub.running(), service.running():

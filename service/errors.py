@@ -113,7 +113,7 @@ class NoReportError(ServiceError):
 
 
 class NoTransportError(ServiceError):
-    """The model has no transport stream."""
+    """The model cannot be packed into a transport stream."""
 
     status = 404
     kind = "invalid_request_error"

@@ -53,8 +53,6 @@ class HostedModel:
         reason: why it is not ready; empty when it is.
         package: what is on disk, or None when the package could not be read.
         recogniser: the loaded model while the state is ready or unloading.
-        transport_bytes: bytes of the model as a transport stream, or else of the network's file after zlib; 0 while
-            not known.
         load_seconds: seconds that loading took.
         references: requests that use it now.
     """
@@ -64,7 +62,6 @@ class HostedModel:
     reason: str = ""
     package: ModelPackage | None = None
     recogniser: Recogniser | None = None
-    transport_bytes: int = 0
     load_seconds: float = 0.0
     references: int = 0
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
@@ -199,18 +196,11 @@ class Hub:
             TooManyModelsError: no more models may be hosted.
         """
         self.require_room(draft.manifest.name)
-        recogniser, load_seconds, transport_bytes = await asyncio.to_thread(self._load_and_warm, draft)
+        recogniser, load_seconds = await asyncio.to_thread(self._load_and_warm, draft)
         package = await asyncio.to_thread(publish)
         recogniser.package = package
         name = package.manifest.name
-        model = HostedModel(
-            name,
-            ModelState.READY,
-            package=package,
-            recogniser=recogniser,
-            transport_bytes=transport_bytes,
-            load_seconds=load_seconds,
-        )
+        model = HostedModel(name, ModelState.READY, package=package, recogniser=recogniser, load_seconds=load_seconds)
         if name in self._models:
             self._metrics.forget_model(name)
         # Leases on the old one keep its recogniser alive until they end.
@@ -261,7 +251,6 @@ class Hub:
             logger.error("model %s cannot be hosted: %s", name, error)
             model.fail(str(error))
             return model
-        model.transport_bytes = model.package.manifest.weights.transport_bytes or 0
         origin = Origin.read(model.package.path)
         if origin is not None and origin.placement is not Placement.HOSTED:
             model.state, model.reason = ModelState(origin.placement.value), "; ".join(origin.reasons)
@@ -301,28 +290,22 @@ class Hub:
         if model.state is not ModelState.LOADING or self._models.get(model.name) is not model:
             # It was deleted or replaced meanwhile.
             return
-        model.recogniser, model.load_seconds, model.transport_bytes = loaded
+        model.recogniser, model.load_seconds = loaded
         model.state = ModelState.READY
         self._publish(model, model.recogniser)
         logger.info("model %s is ready after %.2f s", model.name, model.load_seconds)
 
-    def _load_and_warm(self, package: ModelPackage) -> tuple[Recogniser, float, int]:
+    def _load_and_warm(self, package: ModelPackage) -> tuple[Recogniser, float]:
         start = time.perf_counter()
         recogniser = self._load_recogniser(package.path)
         # The first run allocates; better now than in somebody's request.
         noise = np.random.default_rng(0).uniform(-0.1, 0.1, package.manifest.sample_rate).astype(np.float32)
         recogniser.transcribe([Audio(noise, package.manifest.sample_rate)])
-        seconds = time.perf_counter() - start
-        return recogniser, seconds, package.manifest.weights.transport_bytes or package.transport_bytes()
+        return recogniser, time.perf_counter() - start
 
     def _publish(self, model: HostedModel, recogniser: Recogniser) -> None:
         manifest = recogniser.manifest
-        self._metrics.describe_model(
-            manifest,
-            transport_bytes=model.transport_bytes,
-            graph_bytes=recogniser.graph_bytes,
-            load_seconds=model.load_seconds,
-        )
+        self._metrics.describe_model(manifest, graph_bytes=recogniser.graph_bytes, load_seconds=model.load_seconds)
         parent = self.parent_of(manifest)
         if parent is not None:
             self._metrics.compare_model(manifest, parent)

@@ -71,7 +71,7 @@ class Metrics:
         self.batch_size = histogram("deepthin_batch_size", "Recordings in one batch.", _MODEL, buckets=_BATCH_SIZES)
         self.weight_bytes = gauge(
             "deepthin_model_weight_bytes",
-            "Bytes of the weights, from their shapes (disk, resident) or of the network's file after zlib (transport).",
+            "Bytes of the weights, from their shapes (disk, resident), or of the whole model as a stream (transport).",
             (*_MODEL, "where"),
         )
         self.graph_bytes = gauge(
@@ -131,18 +131,17 @@ class Metrics:
         versions = (version("deepthin"), platform.python_version(), version("onnxruntime"), instruction_set)
         self.build_info.labels(*versions).set(1)
 
-    def describe_model(
-        self, manifest: Manifest, *, transport_bytes: int, graph_bytes: int, load_seconds: float
-    ) -> None:
+    def describe_model(self, manifest: Manifest, *, graph_bytes: int, load_seconds: float) -> None:
         """Publish what is known of a model from its package."""
         labels = (manifest.name, manifest.method)
         weights = manifest.weights
         for where, size in (
             ("disk", weights.disk_bytes),
-            ("transport", transport_bytes),
+            ("transport", weights.transport_bytes),
             ("resident", weights.resident_bytes),
         ):
-            self.weight_bytes.labels(*labels, where).set(size)
+            if size is not None:
+                self.weight_bytes.labels(*labels, where).set(size)
         if manifest.graph is not None:
             self.graph_bytes.labels(*labels, manifest.graph).set(graph_bytes)
         self.load_seconds.labels(*labels).set(load_seconds)

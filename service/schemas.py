@@ -69,7 +69,7 @@ class ModelAnswer(BaseModel):
     parameters: int | None = None
     disk_bytes: int | None = Field(default=None, description="Weights as stored, worked out from their shapes.")
     transport_bytes: int | None = Field(
-        default=None, description="The model as a transport stream or, without one, the network's file after zlib."
+        default=None, description="The whole model as a transport stream; null where its manifest does not say."
     )
     resident_bytes: int | None = Field(default=None, description="Weights in memory, worked out from their shapes.")
     wer: dict[str, float] | None = Field(default=None, description="Word error rate by corpus, as a ratio.")
@@ -103,7 +103,7 @@ class ModelAnswer(BaseModel):
                 "relative_size": manifest.relative_size,
                 "parameters": manifest.weights.parameters,
                 "disk_bytes": manifest.weights.disk_bytes,
-                "transport_bytes": model.transport_bytes or None,
+                "transport_bytes": manifest.weights.transport_bytes,
                 "resident_bytes": manifest.weights.resident_bytes,
                 "wer": {corpus: quality.wer for corpus, quality in manifest.quality.items()},
                 "wer_delta": wer_delta(manifest, parent) if parent is not None else None,

@@ -78,14 +78,9 @@ def pack_result(job: Job, folder: Path) -> None:
         "quality": measured["quality"],
     }
     graph = job.exported.SerializeToString()
-    # The size of the bitstream is in the manifest, which is in the bitstream: its digits are few, so twice is enough.
-    manifest = _manifest(fields)
-    package = ModelPackage.save(folder, manifest, graph)
-    size = len(pack(package.path, streams))
-    fields["weights"]["transport_bytes"] = size
-    package = ModelPackage.save(folder, _manifest(fields), graph)
+    package = ModelPackage.save(folder, Manifest.model_validate_json(json.dumps(fields)), graph)
     stream = pack(package.path, streams)
-    fields["weights"]["transport_bytes"] = len(stream)
+    ModelPackage.save(folder, package.manifest.with_transport_bytes(len(stream)), graph)
     stages.write(folder / TRANSPORT, stream)
     accepted, reasons = _gate(job, measured)
     report = {
@@ -178,10 +173,6 @@ def _name(job: Job, methods: Mapping[str, str]) -> str:
     size = "" if job.spec.size is None else f"-{job.spec.size:g}"
     ending = f"-{_method(methods)}{size}"
     return (base.strip("-._") or "network")[: 64 - len(ending)] + ending
-
-
-def _manifest(fields: Mapping[str, Any]) -> Manifest:
-    return Manifest.model_validate_json(json.dumps(fields))
 
 
 def _optional(path: Path) -> Any:

@@ -6,7 +6,7 @@ initialisers are coded without loss, and what is left of the graph and the manif
     magic | manifest | graph | directory | other initialisers | stream of each layer ... | CRC-32 of all before
 
 Each part has its size in front of it, as four bytes, little-endian. The directory says which initialiser comes from
-which array or exported constant of which layer.
+which array or exported constant of which layer. The manifest inside does not say how long the bitstream is.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from models.compression.builder import OnnxBuilder
 from models.compression.coding import LARGEST, decode_arrays, encode_arrays
 from models.compression.registry import method
 from models.errors import ManifestError
-from models.package import MANIFEST_FILE, ModelPackage, parse_manifest
+from models.package import MANIFEST_FILE, ModelPackage, manifest_text, parse_manifest
 
 SUFFIX: Final = ".dtz"
 
@@ -146,9 +146,8 @@ def pack(folder: Path | str, compressed: Mapping[str, LayerStream]) -> bytes:
     directory = _Directory(layers=tuple(entries), others=tuple(others), check=_check(values))
     for index in values:
         _empty(tensors[index])
-    manifest = (package.path / MANIFEST_FILE).read_bytes()
     stream = _join(
-        zlib.compress(manifest, 9),
+        zlib.compress(manifest_text(package.manifest.with_transport_bytes(None)), 9),
         zlib.compress(model.SerializeToString(deterministic=True), 9),
         zlib.compress(directory.model_dump_json().encode(), 9),
         encode_arrays({str(index): values[index] for index in others}),
@@ -161,15 +160,30 @@ def pack(folder: Path | str, compressed: Mapping[str, LayerStream]) -> bytes:
 def unpack(stream: bytes, folder: Path | str) -> ModelPackage:
     """Write the package of a bitstream under `folder`, in a folder of the model's name.
 
+    Its manifest says how long the bitstream is.
+
     Raises:
         StreamError: the bitstream is truncated, corrupted or something else, declares more than it may, or was made by
             a version whose methods export other values.
     """
-    manifest, model = _restored(stream)
+    text, model = _restored(stream)
     try:
-        return ModelPackage.save(folder, parse_manifest(manifest), model.SerializeToString(deterministic=True))
+        manifest = parse_manifest(text).with_transport_bytes(len(stream))
     except ManifestError as error:
         raise StreamError(f"the manifest in the bitstream is not valid: {error}") from error
+    return ModelPackage.save(folder, manifest, model.SerializeToString(deterministic=True))
+
+
+def note_size(folder: Path | str) -> ModelPackage:
+    """Write into the manifest of the package in `folder` how long its bitstream is.
+
+    Raises:
+        PackageError, CompressionError: as `pack`.
+    """
+    package = ModelPackage.load(folder)
+    manifest = package.manifest.with_transport_bytes(len(pack(folder, {})))
+    (package.path / MANIFEST_FILE).write_bytes(manifest_text(manifest))
+    return ModelPackage(package.path, manifest)
 
 
 def describe(stream: bytes) -> Description:

@@ -19,6 +19,7 @@ from models.compression.base import Compressed
 from models.compression.export import export as replace_weights
 from models.compression.network import Layer, Network
 from models.compression.registry import method
+from models.compression.transport import note_size
 from models.decoding.lexicon import UNITS
 from models.families.base import AcousticNet
 from models.families.deepspeech import DeepSpeech, Gru
@@ -49,7 +50,7 @@ class GraphBuilder:
     """Collects nodes and initialisers; every method that adds a node returns the name of its output."""
 
     def __init__(self, *, half: bool) -> None:
-        """`half`: dense weights are stored as fp16 and cast to fp32 when a session loads them."""
+        """`half`: matrices and factors are stored as fp16 and cast to fp32 when a session loads them."""
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.half = half
@@ -68,10 +69,10 @@ class GraphBuilder:
         self.initializers.append(numpy_helper.from_array(np.asarray(values, dtype=np.int64), name))
         return name
 
-    def weight(self, name: str, values: npt.NDArray[np.floating], *, dense: bool = True) -> str:
-        """A weight; dense matrices follow `half`, factors and vectors stay fp32."""
+    def weight(self, name: str, values: npt.NDArray[np.floating]) -> str:
+        """A weight; matrices follow `half`, vectors stay fp32."""
         self.resident_bytes += 4 * values.size
-        if dense and self.half and values.ndim >= 2:
+        if self.half and values.ndim >= 2:
             self.disk_bytes += 2 * values.size
             self.initializers.append(numpy_helper.from_array(values.astype(np.float16), f"{name}.fp16"))
             self.nodes.append(helper.make_node("Cast", [f"{name}.fp16"], [name], to=TensorProto.FLOAT))
@@ -95,7 +96,7 @@ class GraphBuilder:
     def factors(self, name: str, Xf: Array, Wf: Array) -> list[str]:
         """The two factor initialisers of one DeepThin weight; the op keeps a packed copy of Xf beside them."""
         self.resident_bytes += 4 * Xf.size
-        return [self.weight(f"{name}.Xf", Xf, dense=False), self.weight(f"{name}.Wf", Wf, dense=False)]
+        return [self.weight(f"{name}.Xf", Xf), self.weight(f"{name}.Wf", Wf)]
 
     def convolution(self, name: str, conv: nn.Conv2d) -> str:
         """The kernel of a convolution. DeepThin factors are multiplied out when a session loads, not at each run."""
@@ -279,8 +280,7 @@ def package(
 ) -> ModelPackage:
     """Write the model package of a trained network under `folder`; the decoder's options need `priors`."""
     stored, dense, parameters, dense_parameters = sizes(net)
-    compressed = stored < dense
-    model, builder, states = export(net, half=not compressed)
+    model, builder, states = export(net, half=True)
     manifest = Manifest(
         name=config.name,
         family=config.family,
@@ -307,7 +307,7 @@ def package(
         licence="MIT",
         attribution=_ATTRIBUTION + (_AMI_ATTRIBUTION if config.family == "tfkaldi" else ""),
     )
-    return ModelPackage.save(folder, manifest, model.SerializeToString())
+    return note_size(ModelPackage.save(folder, manifest, model.SerializeToString()).path)
 
 
 def main_method(net: AcousticNet) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from models.compression.transport import note_size
 from models.evaluation import Evaluation, evaluate
 from models.package import MANIFEST_FILE, ModelPackage, Quality
 from models.recogniser import Recogniser
@@ -28,13 +29,14 @@ def record(package: ModelPackage, results: dict[str, Evaluation]) -> None:
         quality.update({key: round(quality[key], 5) for key in ("wer", "cer", "rtf")})
     text = json.dumps(fields, indent=2, ensure_ascii=False)
     (package.path / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
+    note_size(package.path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate and record; every corpus is taken whole, one recording at a time on one thread."""
     parser = argparse.ArgumentParser(prog="python -m models.training.record", description=__doc__)
     parser.add_argument("models", nargs="+", help="names of bundled models")
-    parser.add_argument("--corpora", nargs="+", default=["an4-test", "librispeech-dev"], help="under DEEPTHIN_DATA")
+    parser.add_argument("--corpora", nargs="*", default=["an4-test", "librispeech-dev"], help="under DEEPTHIN_DATA")
     parser.add_argument("--folder", type=Path, default=BUNDLED, help="folder of the packages")
     arguments = parser.parse_args(argv)
     for name in arguments.models:

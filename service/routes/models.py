@@ -7,7 +7,8 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
-from service.downloads import package_zip
+from ops.errors import DeepThinError
+from service.downloads import StreamPacker, package_zip
 from service.errors import InvalidParameterError, NotFoundError, NoTransportError
 from service.hub import Hub
 from service.keeper import TRANSPORT_FILE, ModelKeeper
@@ -18,6 +19,7 @@ from service.security import require_key
 router = APIRouter(tags=["models"], dependencies=[Depends(require_key)])
 
 _PACKAGE, _TRANSPORT = "package", "transport"
+_BINARY = "application/octet-stream"
 
 
 def _error(text: str) -> dict[str, Any]:
@@ -69,7 +71,7 @@ async def delete_model(request: Request, name: str) -> Response:
             "description": "The package as a zip file, or the transport stream.",
         },
         400: _error("A parameter is unknown or wrong."),
-        404: _error("No such model, or it has no transport stream."),
+        404: _error("No such model, or its package is broken."),
     },
     openapi_extra={
         "parameters": [
@@ -98,9 +100,15 @@ async def download_model(request: Request, name: str) -> Response:
         headers = {"Content-Disposition": f'attachment; filename="{model.name}.zip"'}
         return StreamingResponse(package_zip(package), media_type="application/zip", headers=headers)
     file = package.path / TRANSPORT_FILE
-    if not file.is_file():
-        raise NoTransportError(f"model {model.name} was not made by a compression job and has no transport stream")
-    return FileResponse(file, media_type="application/octet-stream", filename=f"{model.name}.dtz")
+    if file.is_file():
+        return FileResponse(file, media_type=_BINARY, filename=f"{model.name}.dtz")
+    packer: StreamPacker = request.app.state.packer
+    try:
+        stream = await packer.stream(package)
+    except DeepThinError as error:
+        raise NoTransportError(f"model {model.name} cannot be packed: {error}", param="model") from error
+    headers = {"Content-Disposition": f'attachment; filename="{model.name}.dtz"'}
+    return Response(stream, media_type=_BINARY, headers=headers)
 
 
 @router.post(

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from models.compression.base import Compressed, CompressionError, Plan, StreamError
 from models.compression.builder import OnnxBuilder
 from models.compression.registry import method
-from models.compression.transport import LayerStream, describe, pack, unpack
+from models.compression.transport import LayerStream, describe, note_size, pack, unpack
 from models.package import ModelPackage
 from tests.support import tiny_manifest
 
@@ -76,9 +76,21 @@ def test_any_package_comes_back(home: Path, tmp_path: Path, name: str):
     stream = pack(package.path, {})
     restored = unpack(stream, tmp_path / "out")
     assert restored.path == tmp_path / "out" / name
-    assert restored.manifest == package.manifest
+    assert restored.manifest == package.manifest.with_transport_bytes(len(stream))
     assert restored.graph_file.read_bytes() == package.graph_file.read_bytes()
-    assert len(stream) < package.transport_bytes() + len(zlib.compress((package.path / "manifest.json").read_bytes()))
+    files = (package.graph_file, package.path / "manifest.json")
+    assert len(stream) < sum(len(zlib.compress(file.read_bytes())) for file in files)
+
+
+def test_the_manifest_says_how_long_the_bitstream_is(home: Path, tmp_path: Path):
+    folder = home / "models" / "tiny-thin"
+    noted = note_size(folder)
+    stream = pack(folder, {})
+    assert noted.manifest.weights.transport_bytes == len(stream)
+    assert ModelPackage.load(folder).manifest == noted.manifest
+    restored = unpack(stream, tmp_path / "out")
+    assert restored.manifest == noted.manifest
+    assert pack(restored.path, {}) == stream
 
 
 @pytest.mark.parametrize("name", SIZES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,12 +31,6 @@ def test_saving_again_replaces_the_package_and_leaves_nothing_behind(tmp_path: P
     assert ModelPackage.load(tmp_path / "tiny").manifest.description == "new"
     assert (tmp_path / "tiny" / GRAPH_FILE).read_bytes() == b"new"
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
-
-
-def test_transport_bytes_are_those_of_zlib(tmp_path: Path) -> None:
-    graph = bytes(3_000_000) + b"end"
-    package = ModelPackage.save(tmp_path, tiny_manifest("tiny"), graph)
-    assert package.transport_bytes() == len(zlib.compress(graph))
 
 
 @pytest.mark.parametrize("missing", [MANIFEST_FILE, GRAPH_FILE])

@@ -9,6 +9,7 @@ import pytest
 
 from models import recogniser as module
 from models.audio import Audio, decode
+from models.compression.transport import pack
 from models.evaluation import read_corpus
 from models.package import GRAPH_FILE
 from models.recogniser import Recogniser
@@ -30,6 +31,12 @@ def recogniser(request: pytest.FixtureRequest) -> Recogniser:
 def test_bytes_are_what_the_file_can_hold(recogniser: Recogniser) -> None:
     size = (recogniser.package.path / GRAPH_FILE).stat().st_size
     assert recogniser.manifest.weights.disk_bytes <= size <= recogniser.manifest.weights.disk_bytes + 200_000
+
+
+def test_the_bitstream_has_the_length_that_the_manifest_says(recogniser: Recogniser) -> None:
+    package = recogniser.package
+    hint = f"run `python -m models.training.record {package.manifest.name} --corpora`"
+    assert package.manifest.weights.transport_bytes == len(pack(package.path, {})), hint
 
 
 def test_batch_equals_single(recogniser: Recogniser) -> None:

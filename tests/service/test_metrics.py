@@ -9,6 +9,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from models.compression.transport import note_size
 from service.jobs.record import JobState
 from service.metrics import STAGES
 from tests.service.conftest import Serve
@@ -100,13 +101,17 @@ async def test_a_transcription_is_counted_everywhere(client: httpx.AsyncClient) 
     assert value(samples, "deepthin_requests_in_progress") == 1
 
 
-async def test_models_are_published(client: httpx.AsyncClient, home: Path) -> None:
-    samples = await scrape(client)
+async def test_models_are_published(serve: Serve, home: Path) -> None:
+    package = note_size(home / "models" / "tiny-thin")
+    async with serve() as client:
+        samples = await scrape(client)
     thin = {"model": "tiny-thin", "method": "deepthin"}
     assert value(samples, "deepthin_model_weight_bytes", **thin, where="disk") == 400
     assert value(samples, "deepthin_model_weight_bytes", **thin, where="resident") == 400
     transport = value(samples, "deepthin_model_weight_bytes", **thin, where="transport")
-    assert 0 < transport <= (home / "models" / "tiny-thin" / "model.onnx").stat().st_size
+    assert transport == package.manifest.weights.transport_bytes
+    known = {dict(labels)["model"] for _, labels in samples if ("where", "transport") in labels}
+    assert known == {"tiny-thin"}  # the manifests of the others do not say
     assert value(samples, "deepthin_model_compression_ratio", **thin) == 50
     assert value(samples, "deepthin_model_wer_ratio", **thin, corpus="an4-test") == 0.27
     assert value(samples, "deepthin_model_wer_delta_ratio", **thin, corpus="an4-test") == pytest.approx(0.02)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from models.compression.transport import note_size, unpack
 from models.package import ModelPackage
 from service.jobs.record import new_id
 from service.keeper import ModelKeeper, safe_stem
@@ -173,11 +174,6 @@ async def test_downloads_are_the_package_and_the_stream(compress: Compress, home
         stream = await client.get("/models/made/download", params={"format": "transport"})
         assert stream.content == b"stream of made"
         assert 'filename="made.dtz"' in stream.headers["content-disposition"]
-        assert_error(
-            await client.get("/models/tiny-dense/download", params={"format": "transport"}),
-            404,
-            code="transport_not_found",
-        )
         # What was downloaded can be posted again.
         files = {"checkpoint": ("made.zip", response.content)}
         again = await client.post("/compress", files=files, data={"spec": '{"method": "dense"}'})
@@ -189,6 +185,28 @@ async def test_downloads_are_the_package_and_the_stream(compress: Compress, home
         ):
             assert_error(await client.get("/models/made/download", params=params), 400, code=code, param=param)
         assert_error(await client.get("/models/gone/download"), 404, code="model_not_found", param="model")
+
+
+async def test_the_stream_of_a_model_that_came_without_one_is_made(serve: Serve, home: Path) -> None:
+    package = note_size(home / "models" / "tiny-thin")
+    ModelPackage.save(home / "models", tiny_manifest("broken"), b"garbage")
+    async with serve(models=("tiny-thin", "broken")) as client:
+        responses = await asyncio.gather(
+            *(client.get("/models/tiny-thin/download", params={"format": "transport"}) for _ in range(3))
+        )
+        for response in responses:
+            assert response.headers["content-type"] == "application/octet-stream"
+            assert response.headers["content-disposition"] == 'attachment; filename="tiny-thin.dtz"'
+            assert (await client.get("/models/tiny-thin")).json()["transport_bytes"] == len(response.content)
+        assert_error(
+            await client.get("/models/broken/download", params={"format": "transport"}),
+            404,
+            code="transport_not_found",
+            param="model",
+        )
+    restored = unpack(responses[0].content, home / "elsewhere")
+    assert restored.manifest == package.manifest
+    assert restored.graph_file.read_bytes() == package.graph_file.read_bytes()
 
 
 async def test_names_are_never_taken_twice(compress: Compress, home: Path) -> None:
