@@ -22,6 +22,7 @@ from models.errors import (
     NoTranscriptionError,
     PackageError,
 )
+from models.memory import return_freed_memory
 from models.package import Manifest, ModelPackage
 from models.store import find_graph
 from models.transcript import StageSeconds, Transcript, Word
@@ -111,7 +112,9 @@ class Recogniser:
             decoders[GRAPH] = _graph_decoder(package)
         chosen = decoder or (GRAPH if GRAPH in decoders else GREEDY)
         _require(decoders, chosen, manifest.name)
-        return cls(package, _open(package, threads), decoders, chosen)
+        recogniser = cls(package, _open(package, threads), decoders, chosen)
+        return_freed_memory()
+        return recogniser
 
     def transcribe(self, audios: Sequence[Audio], *, decoder: str | None = None) -> list[Transcript]:
         """Transcribe recordings as one batch; each gets the answer that it would get alone.
