@@ -10,9 +10,11 @@ import time
 import numpy as np
 
 from ops import graph
+from ops.layout import reconstruct
 from ops.library import available_instruction_sets, instruction_set, session
 from ops.reference import deepthin_gru, deepthin_matmul, matmul
 from tests.ops import formats
+from tests.ops.layers import GEOMETRIES, backward, check, ctc, ctc_reference, forward, layer, utterances
 from tests.ops.operators import matrix_model
 
 SHAPES = [
@@ -56,12 +58,13 @@ def check_matmul(rng: np.random.Generator) -> int:
 
 def check_formats(rng: np.random.Generator) -> int:
     checked = 0
-    for Q, R in ((37, 65), (600, 51), (1, 5)):
+    # To make a matrix takes most of the time here: every width is tried on a small one alone.
+    for Q, R, widths in ((37, 65, range(1, 9)), (600, 51, (2, 5)), (1, 5, (3,))):
         matrices = [
             formats.csr(rng, Q, R, 0.2),
             formats.csr(rng, Q, R, 0.2, wide=True),
-            *(formats.codebook(rng, Q, R, bits) for bits in range(1, 9)),
-            *(formats.codebook_csr(rng, Q, R, 0.2, bits, 9 - bits) for bits in range(1, 9)),
+            *(formats.codebook(rng, Q, R, bits) for bits in widths),
+            *(formats.codebook_csr(rng, Q, R, 0.2, bits, 9 - bits) for bits in widths),
             formats.hashed(rng, Q, R, 77, 5),
             formats.shuffled(rng, Q, R, 31, 2, 5),
         ]
@@ -98,6 +101,22 @@ def check_gru(rng: np.random.Generator) -> int:
     return checked
 
 
+def check_training(rng: np.random.Generator) -> int:
+    for geometry in GEOMETRIES:
+        for rows in (1, 17, 33):
+            Xf, Wf, bias, x, dy = layer(geometry, rows, seed=rows)
+            expected = x @ reconstruct(Xf.astype(np.float64), Wf.astype(np.float64), geometry.Q, geometry.R) + bias
+            np.testing.assert_allclose(forward(geometry, Xf, Wf, bias, x), expected, rtol=0, atol=2e-5)
+            check(backward(geometry, Xf, Wf, x, None, dy), geometry, Xf, Wf, x, dy)
+    lengths = [1, 2, 9, 25]
+    log_probs, sequences = utterances(lengths, [1, 1, 4, 10], 7)
+    for found, wanted in zip(
+        ctc(log_probs, lengths, sequences), ctc_reference(log_probs, lengths, sequences), strict=True
+    ):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=3e-5)
+    return 3 * len(GEOMETRIES) + 1
+
+
 def main() -> None:
     start = time.perf_counter()
     available = available_instruction_sets()
@@ -106,8 +125,11 @@ def main() -> None:
         os.environ["DEEPTHIN_OPS_ISA"] = name
         assert instruction_set() == name
         rng = np.random.default_rng(0)
-        products, others, layers = check_matmul(rng), check_formats(rng), check_gru(rng)
-        print(f"aarch64 ({sys.argv[1]}): {name}: {products + others} products and {layers} recurrent layers agree")
+        products, layers, trained = check_matmul(rng) + check_formats(rng), check_gru(rng), check_training(rng)
+        print(
+            f"aarch64 ({sys.argv[1]}): {name}: {products} products, {layers} recurrent layers and {trained} passes of "
+            "training agree"
+        )
     print(f"aarch64 ({sys.argv[1]}): done in {time.perf_counter() - start:.0f} s")
 
 

@@ -7,78 +7,7 @@ from hypothesis import strategies as st
 
 from ops import training
 from ops.layout import Geometry, reconstruct, solve
-
-GEOMETRIES = [
-    Geometry(64, 96, 879, 7),
-    Geometry(100, 133, 430, 31, 2),
-    Geometry(37, 65, 700, 4, 3),  # surplus entries: 2800 values for 2405
-    Geometry(48, 64, 256, 12),  # n not coprime to Q
-    Geometry(20, 30, 8, 77),  # n above Q
-    Geometry(9, 4, 1, 50, 2),  # n above Q * R, unused phases
-    Geometry(1, 5, 2, 3),
-    Geometry(5, 1, 2, 3),
-    Geometry(1, 1, 1, 1),
-    solve(130, 70, 0.06),
-]
-
-
-def address(array):
-    return array.ctypes.data
-
-
-def forward(geometry, Xf, Wf, bias, x, **options):
-    y = np.full((len(x), geometry.R), np.nan, np.float32)
-    offset = None if bias is None else address(bias)
-    training.forward(geometry, address(Xf), address(Wf), offset, address(x), len(x), address(y), **options)
-    return y
-
-
-def backward(geometry, Xf, Wf, x, y, dy, *, inputs=True, **options):
-    found = {
-        "x": np.full_like(x, np.nan),
-        "Xf": np.full_like(Xf, np.nan),
-        "Wf": np.full_like(Wf, np.nan),
-        "bias": np.full(geometry.R, np.nan, np.float32),
-    }
-    to = training.Gradients(
-        address(found["Xf"]), address(found["Wf"]), address(found["x"]) if inputs else None, address(found["bias"])
-    )
-    outputs = None if y is None else address(y)
-    arguments = (address(Xf), address(Wf), address(x), outputs, address(dy), len(x), to)
-    training.backward(geometry, *arguments, **options)
-    if not inputs:
-        del found["x"]
-    return found
-
-
-def reference(geometry, Xf, Wf, x, dy):
-    """Gradients in double precision: the dense ones, then through W_aux = Xf · Wf without its surplus."""
-    Xf, Wf, x, dy = (a.astype(np.float64) for a in (Xf, Wf, x, dy))
-    W = reconstruct(Xf, Wf, geometry.Q, geometry.R)
-    dW_aux = np.zeros(geometry.m * geometry.n)
-    dW_aux[: W.size] = (x.T @ dy).T.reshape(-1)
-    dW_aux = dW_aux.reshape(geometry.m, geometry.n)
-    return {"x": dy @ W.T, "Xf": dW_aux @ Wf.T, "Wf": Xf.T @ dW_aux, "bias": dy.sum(0)}
-
-
-def values(rng, *shape):
-    return rng.standard_normal(shape).astype(np.float32)
-
-
-def layer(geometry, rows, seed=0):
-    rng = np.random.default_rng(seed)
-    scale = np.float32((geometry.Q * geometry.r) ** -0.5)
-    Xf, Wf = values(rng, geometry.m, geometry.r) * scale, values(rng, geometry.r, geometry.n)
-    return Xf, Wf, values(rng, geometry.R), values(rng, rows, geometry.Q), values(rng, rows, geometry.R)
-
-
-def check(found, geometry, Xf, Wf, x, dy):
-    """Every gradient to within rounding of the sum of its terms' magnitudes."""
-    expected = reference(geometry, Xf, Wf, x, dy)
-    magnitudes = reference(geometry, *(np.abs(a) for a in (Xf, Wf, x, dy)))
-    for name, value in found.items():
-        error = np.abs(value - expected[name])
-        assert (error <= 3e-6 * magnitudes[name] + 1e-30).all(), (name, error.max(initial=0))
+from tests.ops.layers import GEOMETRIES, address, backward, check, forward, layer
 
 
 @pytest.mark.usefixtures("isa")
