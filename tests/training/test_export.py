@@ -23,7 +23,9 @@ def run_onnx(model, net, states, features):
 
 
 @pytest.mark.parametrize("family", ["tfkaldi", "deepspeech"])
-@pytest.mark.parametrize("size, rank, half", [(None, 1, False), (None, 1, True), (0.3, 1, False), (0.3, 1, True), (0.6, 2, False)])
+@pytest.mark.parametrize(
+    "size, rank, half", [(None, 1, False), (None, 1, True), (0.3, 1, False), (0.3, 1, True), (0.6, 2, False)]
+)
 @pytest.mark.parametrize(("batch", "frames"), [(1, 1), (3, 50), (2, 51), (1, 52)])
 def test_onnx_equals_torch(family, size, rank, half, batch, frames):
     net = network(config(family, size, rank))
