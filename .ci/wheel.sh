@@ -41,4 +41,5 @@ assert importlib.util.find_spec("torch") is None, "PyTorch came along"
 print(f"{path.name} loads: {path.stat().st_size} bytes")
 PYTHON
 venv/bin/deepthin --help >/dev/null
+venv/bin/deepthin compress --list >/dev/null
 venv/bin/deepthin models
