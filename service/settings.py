@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.store import BUNDLED, home
+from service.jobs.memory import half_of_memory
 
 
 def _cores() -> int:
@@ -44,8 +45,10 @@ class Settings(BaseSettings):
         upload_timeout_seconds: longest that these may take to arrive.
         min_free_bytes: space on the disk that uploads must leave free.
         max_queued_jobs: compression jobs that wait; further ones are refused with 503.
+        max_event_streams: clients that follow jobs at once; further ones are refused with 503.
         jobs_kept: jobs that have ended and are still listed.
         job_threads: threads of a compression job.
+        job_memory_bytes: memory of a compression job; one that needs more fails. Half of the machine's by default.
         job_nice: how far a compression job stands back for everything else, as for the command `nice`.
         job_attempts: how often in a row a worker may be killed within one stage before its job fails.
         job_seconds: longest that a worker may run.
@@ -76,8 +79,10 @@ class Settings(BaseSettings):
     upload_timeout_seconds: Annotated[float, Field(gt=0)] = 900.0
     min_free_bytes: Annotated[int, Field(ge=0)] = 256 * 1024 * 1024
     max_queued_jobs: Annotated[int, Field(ge=1)] = 16
+    max_event_streams: Annotated[int, Field(ge=1)] = 64
     jobs_kept: Annotated[int, Field(ge=1)] = 1000
     job_threads: Annotated[int, Field(ge=1, le=256)] = 1
+    job_memory_bytes: Annotated[int, Field(ge=256 * 1024 * 1024)] = Field(default_factory=half_of_memory)
     job_nice: Annotated[int, Field(ge=0, le=19)] = 10
     job_attempts: Annotated[int, Field(ge=1)] = 10
     job_seconds: Annotated[float, Field(gt=0)] = 86_400.0

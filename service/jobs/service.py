@@ -27,6 +27,7 @@ from service.jobs.corpora import Corpora
 from service.jobs.folders import REPORT, RESULT, JobFolders
 from service.jobs.record import Job, JobState, new_id
 from service.jobs.store import JobStore, NameTakenError, QueueFullError
+from service.jobs.stream import EventStream, EventStreams, server_sent_events
 from service.jobs.submission import check_parts, method_of, read_spec, suggested_name
 from service.jobs.supervisor import WORKER, Supervisor
 from service.jobs.uploads import CHECKPOINT, receive_form
@@ -41,6 +42,7 @@ _CANCEL_SECONDS: Final = 2.0
 _RETRY_AFTER: Final = 30
 _REFRESH_SECONDS = 1.0
 _ATTEMPTS_AT_A_NAME = 10
+_QUEUE_FULL: Final = "as many compression jobs wait as may wait"
 
 
 class JobService:
@@ -58,6 +60,7 @@ class JobService:
         self._metrics = metrics
         self._corpora = Corpora(settings.corpus_folders)
         self._uploads = 0
+        self._streams = EventStreams(settings.max_event_streams)
         self._store: JobStore | None = None
         self._supervisor: Supervisor | None = None
         self._reason = "the service is starting"
@@ -117,7 +120,7 @@ class JobService:
         store = self.store
         waiting = (await asyncio.to_thread(store.counts))[JobState.QUEUED]
         if waiting + self._uploads >= self._settings.max_queued_jobs:
-            raise self._overloaded()
+            raise self._overloaded(_QUEUE_FULL, "jobs_full")
         self._uploads += 1
         try:
             with self.folders.draft() as draft:
@@ -148,9 +151,9 @@ class JobService:
                         if spec.name is not None:
                             raise ModelExistsError(str(error), param="spec.name") from error
                 else:
-                    raise self._overloaded()
+                    raise self._overloaded(_QUEUE_FULL, "jobs_full")
         except QueueFullError as error:
-            raise self._overloaded() from error
+            raise self._overloaded(_QUEUE_FULL, "jobs_full") from error
         finally:
             self._uploads -= 1
         logger.info("job %s accepted: model %s by %s", job.id, job.model, job.method)
@@ -172,6 +175,26 @@ class JobService:
         if job is None:
             raise UnknownJobError(f"there is no job {job_id[:80]!r}", param="id")
         return job
+
+    @property
+    def following(self) -> int:
+        """How many clients follow jobs now."""
+        return self._streams.open
+
+    async def follow(self, job_id: str, after: int) -> EventStream | None:
+        """The events of a job with an id above `after`, as they happen; None where there will be none.
+
+        Raises:
+            UnknownJobError: there is no such job.
+            OverloadedError: as many clients follow jobs as may.
+        """
+        job = await self.get(job_id)
+        if job.state.final and not await asyncio.to_thread(self.store.events, job.id, after, 1):
+            return None
+        if self._streams.full:
+            raise self._overloaded("as many clients follow jobs as may", "streams_full")
+        events = server_sent_events(self.store, job.id, after=after, stopping=self.stopping)
+        return EventStream(events, self._streams)
 
     async def cancel(self, job_id: str) -> Job:
         """Stop a job; it has ended when this returns, or will within moments.
@@ -229,11 +252,9 @@ class JobService:
     async def _free_name(self, wish: str) -> str:
         return self._keeper.free_name(wish, await asyncio.to_thread(self.store.names))
 
-    def _overloaded(self) -> OverloadedError:
-        self._metrics.shed.labels("jobs_full").inc()
-        return OverloadedError(
-            "as many compression jobs wait as may wait", reason="jobs_full", retry_after=_RETRY_AFTER
-        )
+    def _overloaded(self, message: str, reason: str) -> OverloadedError:
+        self._metrics.shed.labels(reason).inc()
+        return OverloadedError(message, reason=reason, retry_after=_RETRY_AFTER)
 
     async def _count(self) -> None:
         while True:

@@ -7,6 +7,9 @@ import json
 import time
 from collections.abc import AsyncIterator
 
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
 from service.jobs.record import JobEvent
 from service.jobs.store import JobStore
 
@@ -14,6 +17,42 @@ _POLL_SECONDS = 0.2
 _HEARTBEAT_SECONDS = 10.0
 # How long a browser waits before it connects again, in milliseconds.
 _RETRY = b"retry: 2000\n\n"
+
+
+class EventStreams:
+    """The streams that are open.
+
+    Attributes:
+        open: how many.
+        most: how many may be, or 503 is the answer.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.open = 0
+        self.most = most
+
+    @property
+    def full(self) -> bool:
+        """Whether no further one may be opened."""
+        return self.open >= self.most
+
+
+class EventStream(StreamingResponse):
+    """A stream of events that counts for as long as it is being sent, however that ends."""
+
+    def __init__(self, events: AsyncIterator[bytes], streams: EventStreams) -> None:
+        # The second header is for proxies that would otherwise wait until there is more.
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._streams = streams
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        self._streams.open += 1
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._streams.open -= 1
 
 
 async def server_sent_events(

@@ -149,6 +149,7 @@ class Supervisor:
                 DEEPTHIN_HOME=str(self.settings.home),
                 DEEPTHIN_JOB_THREADS=str(self.settings.job_threads),
                 DEEPTHIN_JOB_NICE=str(self.settings.job_nice),
+                DEEPTHIN_JOB_MEMORY_BYTES=str(self.settings.job_memory_bytes),
                 **({} if self.settings.data is None else {"DEEPTHIN_DATA": str(self.settings.data)}),
             ),
             log=folder / LOG,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from ops.errors import DeepThinError
 from service.jobs.corpora import Corpora
 from service.jobs.folders import JobFolders
+from service.jobs.memory import memory_limit
 from service.jobs.process import die_with, stand_back
 from service.jobs.record import JobState
 from service.jobs.store import JobStore, JobStoreError
@@ -90,18 +91,19 @@ def _work(
     store: JobStore, folder: Path, job_id: str, spec: dict[str, Any], settings: Settings, pipeline: Pipeline | None
 ) -> None:
     try:
-        # Slow to import, and not needed to find out that there is nothing to do.
-        from models.compression.pipeline import run
-        from models.compression.spec import CompressionSpec
+        with memory_limit(settings.job_memory_bytes):
+            # Slow to import, and not needed to find out that there is nothing to do.
+            from models.compression.pipeline import run
+            from models.compression.spec import CompressionSpec
 
-        chosen: Pipeline = pipeline or run
-        outcome = chosen(
-            folder,
-            CompressionSpec.model_validate(spec),
-            progress=_Reporter(store, job_id),
-            corpora=Corpora(settings.corpus_folders),
-            threads=settings.job_threads,
-        )
+            chosen: Pipeline = pipeline or run
+            outcome = chosen(
+                folder,
+                CompressionSpec.model_validate(spec),
+                progress=_Reporter(store, job_id),
+                corpora=Corpora(settings.corpus_folders),
+                threads=settings.job_threads,
+            )
     except JobStoreError:
         # Not the job's fault; the next worker may be able to say how it goes.
         raise

@@ -10,7 +10,6 @@ from fastapi.responses import FileResponse, StreamingResponse
 from service.errors import InvalidParameterError
 from service.jobs.record import JobState
 from service.jobs.service import JobService
-from service.jobs.stream import server_sent_events
 from service.routes.parameters import parameter, refuse_others
 from service.schemas import ErrorAnswer, JobAnswer, JobsAnswer
 from service.security import require_key
@@ -89,6 +88,7 @@ async def cancel_job(request: Request, id: str) -> JobAnswer:
         },
         204: {"description": "The job has ended, and the client has every event: do not connect again."},
         404: _error("No such job."),
+        503: _error("Too many clients follow jobs; see `Retry-After`."),
     },
     openapi_extra={
         "parameters": [
@@ -105,14 +105,7 @@ async def cancel_job(request: Request, id: str) -> JobAnswer:
 async def follow_job(request: Request, id: str) -> Response:
     """Server-sent events, from the first or from behind `Last-Event-ID`, until the job has ended."""
     jobs: JobService = request.app.state.jobs
-    job = await jobs.get(id)
-    after = _last_event(request)
-    if job.state.final and not jobs.store.events(job.id, after, 1):
-        return Response(status_code=204)
-    events = server_sent_events(jobs.store, job.id, after=after, stopping=jobs.stopping)
-    # The second header is for proxies that would otherwise wait until there is more.
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+    return await jobs.follow(id, _last_event(request)) or Response(status_code=204)
 
 
 @router.get(

@@ -125,6 +125,25 @@ async def test_silence_is_filled_with_heartbeats_and_ends_with_the_service(compr
             assert [piece async for piece in stream] == []
 
 
+async def test_only_so_many_clients_follow_jobs_at_once(compress: Compress, home: Path) -> None:
+    script(home, made={"seconds": 60})
+    async with compress(max_event_streams=1) as client:
+        job_id = await submit(client)
+        await until(client, job_id, "running")
+        first = asyncio.create_task(client.get(f"/jobs/{job_id}/events"))
+        async with asyncio.timeout(60):
+            while not app_of(client).state.jobs.following:
+                await asyncio.sleep(0.01)
+        refused = await client.get(f"/jobs/{job_id}/events")
+        assert_error(refused, 503, code="overloaded")
+        assert int(refused.headers["retry-after"]) > 0
+        assert 'deepthin_requests_shed_total{reason="streams_full"} 1.0' in (await client.get("/metrics")).text
+        await client.delete(f"/jobs/{job_id}")
+        assert events((await first).text)[-1]["data"]["state"] == "cancelled"
+        # Its place is free again.
+        assert (await client.get(f"/jobs/{job_id}/events")).status_code == 200
+
+
 @pytest.mark.parametrize("seconds", [30])
 async def test_cancelling_takes_less_than_two_seconds(compress: Compress, home: Path, seconds: int) -> None:
     script(home, made={"seconds": seconds}, waiting={})
