@@ -184,7 +184,10 @@ def packed_bytes(geometry: Geometry) -> int:
     period = n // int(np.gcd(n, Q))
     width = -(-n // _LANES) * _LANES
     if width > 2 * min(R, period):
-        return 0  # computed from the factors as they are
+        if n > R or n >= 4 * _LANES:
+            return 0  # computed from the factors as they are
+        # Xf is read where it lies, or rank by rank where there are several.
+        return 4 * (r * geometry.m * (r > 1) + r * width + n)
     first = np.full(width, -1, np.int64)
     columns = np.arange(min(R, period))
     first[n - 1 - columns * Q % n] = columns

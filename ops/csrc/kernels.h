@@ -25,6 +25,8 @@ struct PlanView {
   const int32_t* first_output;  // [n] by phase: the first output that reads it, or -1
   const float* Wf;              // [r][n], the caller's
   const float* Xf;              // [m][r], the caller's
+  const float* ranks;           // [r][m], the same rank by rank; only where the plan is narrow
+  size_t m;
 
   // Outputs in groups of `lanes` neighbouring phases, Xf packed in the order it is read: by group, chunk of outputs,
   // rank, k, output and lane.
@@ -110,6 +112,8 @@ struct Kernels {
   // `offsets` holds all r ranks, `stride` floats apart. Groups [first, last).
   void (*band_row)(const PlanView&, const float* offsets, size_t stride, float* packed_y, size_t first, size_t last);
   void (*finish_row)(const PlanView&, const float* packed_y, const Epilogue&, float* y);
+  // Narrow plans: `phases` holds all r ranks, n times phase_stride() floats each. Outputs [first, last).
+  void (*narrow_row)(const PlanView&, const float* phases, const Epilogue&, float* y, size_t first, size_t last);
 
   // `lanes` rows at once, lane = row; `planes` such blocks are interleaved (1 or 2). Groups [first, last) of the band.
   // `count` values of each row, value q of all at x + q * step.
@@ -118,6 +122,9 @@ struct Kernels {
                           size_t first, size_t last);
   void (*band_lanes)(const PlanView&, size_t rank, const float* offsets, size_t planes, float* y, size_t first,
                      size_t last);
+  // Narrow plans: outputs [first, last) of those that share a phase, for every phase.
+  void (*narrow_lanes)(const PlanView&, size_t rank, const float* offsets, size_t planes, float* y, size_t first,
+                       size_t last);
   // The other way, for `count` rows.
   void (*store_lanes)(size_t outputs, const float* y, size_t step, const Epilogue&, float* const* rows, size_t count);
 

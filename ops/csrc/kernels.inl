@@ -248,6 +248,48 @@ void band_lanes(const PlanView& p, size_t rank, const float* offsets, size_t pla
     band_lanes_of<1>(p, rank, offsets, y, first, last);
 }
 
+// Outputs that share a phase are dot products of the same offsets with rows of Xf that lie a fixed number apart.
+template <int L>
+DEEPTHIN_INLINE void narrow_lanes_of(const PlanView& p, size_t rank, const float* offsets, float* y, size_t first,
+                                     size_t last) {
+  constexpr size_t kAtMost = L == 1 ? 8 : 6;
+  const size_t y_step = p.period * L * W, factor_step = p.period * p.Q / p.n;
+  for (size_t phase = 0; phase < p.n; ++phase) {
+    if (p.first_output[phase] < 0) continue;
+    const size_t c0 = size_t(p.first_output[phase]), outputs = least(last, chunks_of(p.R - c0, p.period));
+    const size_t count = chunks_of(p.offsets() - phase, p.n);
+    const float* c = offsets + phase * phase_stride(p) * L * W;
+    for (size_t s = first; s < outputs; s += kAtMost) {
+      const size_t output = c0 + s * p.period;
+      const float* factors = p.ranks + rank * p.m + output * p.Q / p.n;
+      float* target = y + output * L * W;
+      switch (least(kAtMost, outputs - s)) {
+#define DEEPTHIN_CASE(S)                                                           \
+  case S:                                                                          \
+    sum_lanes<S, L>(factors, 1, factor_step, c, count, rank != 0, target, y_step); \
+    break;
+        DEEPTHIN_CASE(1)
+        DEEPTHIN_CASE(2)
+        DEEPTHIN_CASE(3)
+        DEEPTHIN_CASE(4)
+        DEEPTHIN_CASE(5)
+        DEEPTHIN_CASE(6)
+        DEEPTHIN_CASE(7)
+        DEEPTHIN_CASE(8)
+#undef DEEPTHIN_CASE
+      }
+    }
+  }
+}
+
+void narrow_lanes(const PlanView& p, size_t rank, const float* offsets, size_t planes, float* y, size_t first,
+                  size_t last) {
+  if (planes == 2)
+    narrow_lanes_of<2>(p, rank, offsets, y, first, last);
+  else
+    narrow_lanes_of<1>(p, rank, offsets, y, first, last);
+}
+
 void store_lanes(size_t outputs, const float* y, size_t step, const Epilogue& epilogue, float* const* rows,
                  size_t count) {
   for (size_t c = 0; c < outputs; c += W) {
@@ -295,6 +337,17 @@ DEEPTHIN_INLINE float dot(const float* a, const float* b, size_t count) {
   for (size_t l = 0; l < W; ++l) total += sum0[l];
   for (; i < count; ++i) total += a[i] * b[i];
   return total;
+}
+
+void narrow_row(const PlanView& p, const float* phases, const Epilogue& epilogue, float* y, size_t first, size_t last) {
+  const size_t stride = phase_stride(p);
+  for (size_t c = first; c < last; ++c) {
+    const size_t row = c * p.Q / p.n, phase = p.n - 1 - (c * p.Q - row * p.n), count = chunks_of(p.offsets() - phase, p.n);
+    float sum = 0.0f;
+    for (size_t j = 0; j < p.r; ++j) sum += dot(p.ranks + j * p.m + row, phases + (j * p.n + phase) * stride, count);
+    y[c] = sum;
+  }
+  finish(y + first, last - first, {epilogue.bias ? epilogue.bias + first : nullptr, epilogue.activation});
 }
 
 void direct(const PlanView& p, const float* x, const Epilogue& epilogue, float* y, size_t first, size_t last) {
@@ -347,8 +400,8 @@ void gru_finish(const GruGates& g) {
 
 #define DEEPTHIN_KERNEL_TABLE(name)                                                                                \
   {                                                                                                                \
-    name, LANES, &training::kSteps, correlate_row, band_row, finish_row, load_lanes, correlate_lanes, band_lanes,   \
-        store_lanes, direct,                                                                                       \
+    name, LANES, &training::kSteps, correlate_row, band_row, finish_row, narrow_row, load_lanes, correlate_lanes,   \
+        band_lanes, narrow_lanes, store_lanes, direct,                                                             \
         gru_step, gru_reset, gru_finish, look_up, unpack, hash, shuffle, dot_rows, tile_lanes, dot_entries,         \
         entries_lanes, finish                                                                                      \
   }

@@ -11,8 +11,6 @@ namespace {
 constexpr size_t kMakingWeight = 4;
 constexpr size_t kMakingEntry = 8;
 
-// Rows that share the making of a weight: as many blocks as still find room, with their sums, in the nearer caches.
-constexpr size_t kBlocks = 4;
 // Outputs whose sums are kept before they are written: a multiple of kTileOutputs and of every number of lanes.
 constexpr size_t kGroup = 48;
 
@@ -41,7 +39,7 @@ void many(const Matrix& matrix, ScratchPool& pool, const float* x, size_t rows, 
   const auto planes_of = [&](size_t block) { return rows - block * block_rows > lanes ? kMaxPlanes : size_t{1}; };
 
   ScratchPool::Buffer held(pool, blocks * rounded(Q * block_rows));
-  const float* inputs[kBlocks];
+  const float* inputs[kMostBlocks];
   for (size_t b = 0; b < blocks; ++b) {
     float* block = held.take(Q * block_rows);
     inputs[b] = block;
@@ -55,7 +53,7 @@ void many(const Matrix& matrix, ScratchPool& pool, const float* x, size_t rows, 
 
   sliced(parallel, R, kGroup, [&](size_t from, size_t to) {
     ScratchPool::Buffer buffer(pool, blocks * rounded(kGroup * block_rows) + rounded(matrix.scratch_floats()));
-    LaneBlock work[kBlocks];
+    LaneBlock work[kMostBlocks];
     for (size_t b = 0; b < blocks; ++b) work[b] = {inputs[b], buffer.take(kGroup * block_rows), planes_of(b)};
     float* scratch = buffer.take(matrix.scratch_floats());
     for (size_t first = from; first < to; first += kGroup) {
@@ -145,7 +143,7 @@ void multiply(const Matrix& matrix, ScratchPool& pool, const float* x, size_t co
               float* y, const Parallel& parallel) {
   const size_t lanes = matrix.kernels().lanes;
   for (size_t first = 0; first < count;) {
-    const size_t rows = std::min(kBlocks * kMaxPlanes * lanes, count - first);
+    const size_t rows = std::min(matrix.blocks() * kMaxPlanes * lanes, count - first);
     const Parallel* share = processors() > 1 && matrix.work(rows) >= kWorthSharing ? &parallel : nullptr;
     (2 * rows <= lanes ? few : many)(matrix, pool, x + first * matrix.Q(), rows, epilogue, y + first * matrix.R(), share);
     first += rows;

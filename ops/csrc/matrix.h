@@ -17,6 +17,8 @@ struct LaneBlock {
   size_t planes;
 };
 
+constexpr size_t kMostBlocks = 16;
+
 // The matrix during one call.
 class Matrix {
  public:
@@ -29,6 +31,8 @@ class Matrix {
 
   // About how many multiply-adds so many rows take.
   virtual size_t work(size_t rows) const = 0;
+  // Blocks of rows that share the making of a weight, at most kMostBlocks.
+  virtual size_t blocks() const { return 4; }
   // Floats of working memory that the following need.
   virtual size_t scratch_floats() const = 0;
   // y[i][c] = x[i] · column c, for outputs [first, last); at most half as many rows as there are lanes.

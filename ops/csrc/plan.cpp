@@ -20,20 +20,30 @@ Plan::Plan(const Kernels& kernels, size_t Q, size_t R, size_t m, size_t n, size_
   check_fills(Q, R, m, n);
   view_.Q = Q;
   view_.R = R;
+  view_.m = m;
   view_.n = n;
   view_.r = r;
   view_.period = n / std::gcd(n, Q);
   view_.max_count = chunks_of(view_.offsets(), n);
-  direct_ = round_up(n, kernels.lanes) > 2 * std::min(R, view_.period);
-  work_ = r * (direct_ ? Q * R : n * Q + chunks_of(Q * R, n) + R);
-  if (direct_) return;
-  pack(Xf, Wf);
+  if (round_up(n, kernels.lanes) > 2 * std::min(R, view_.period))
+    path_ = n <= R && n < 4 * kernels.lanes ? Path::kNarrow : Path::kDirect;
+  work_ = r * (direct() ? Q * R : n * Q + chunks_of(Q * R, n) + R);
+  if (direct()) return;
+  find_outputs(Wf);
+  if (!narrow()) {
+    pack(Xf);
+  } else if (r > 1) {
+    ranks_.resize(r * m);
+    for (size_t j = 0; j < r; ++j)
+      for (size_t i = 0; i < m; ++i) ranks_[j * m + i] = Xf[i * r + j];
+  }
 }
 
 PlanView Plan::view(const float* Xf, const float* Wf) const {
   PlanView view = view_;
   view.Xf = Xf;
   view.Wf = Wf;
+  view.ranks = ranks_.empty() ? Xf : ranks_.data();
   view.first_output = first_output_.data();
   view.taps = taps_.data();
   view.packed = packed_.data();
@@ -43,13 +53,17 @@ PlanView Plan::view(const float* Xf, const float* Wf) const {
   return view;
 }
 
-void Plan::pack(const float* Xf, const float* Wf) {
+void Plan::find_outputs(const float* Wf) {
   const size_t lanes = kernels_->lanes, Q = view_.Q, n = view_.n, r = view_.r;
   first_output_.assign(n, -1);
   for (size_t c = 0; c < std::min(view_.R, view_.period); ++c) first_output_[n - 1 - c * Q % n] = static_cast<int32_t>(c);
   view_.taps_stride = round_up(n, lanes);
   taps_.assign(r * view_.taps_stride, 0.0f);
   for (size_t j = 0; j < r; ++j) std::copy_n(Wf + j * n, n, taps_.begin() + j * view_.taps_stride);
+}
+
+void Plan::pack(const float* Xf) {
+  const size_t lanes = kernels_->lanes, Q = view_.Q, n = view_.n, r = view_.r;
 
   // How many outputs read a phase, and how many offsets each of them reads.
   const auto outputs_of = [&](size_t phase) -> size_t {

@@ -24,22 +24,27 @@ class Plan {
   size_t Q() const { return view_.Q; }
   size_t R() const { return view_.R; }
 
-  // True where the outputs use fewer than half the lanes that n phases take: the packed factors would be mostly padding
-  // and the correlation mostly unused. Such a matrix is computed from the definition.
-  bool direct() const { return direct_; }
+  // Where the outputs use fewer than half the lanes that n phases take, the packed factors would be mostly padding.
+  // With a small n (narrow) lanes are then rows of Xf, which is read where it lies; with a large one (direct) most of the
+  // correlation would not be used, and the matrix is computed from the definition.
+  bool narrow() const { return path_ == Path::kNarrow; }
+  bool direct() const { return path_ == Path::kDirect; }
 
   // Multiply-adds per input row.
   size_t work() const { return work_; }
 
  private:
-  void pack(const float* Xf, const float* Wf);
+  enum class Path { kPacked, kNarrow, kDirect };
+
+  void find_outputs(const float* Wf);
+  void pack(const float* Xf);
 
   const Kernels* kernels_;
   PlanView view_{};
-  bool direct_ = false;
+  Path path_ = Path::kPacked;
   size_t work_ = 0;
   std::vector<int32_t> first_output_;
-  std::vector<float> taps_, packed_;
+  std::vector<float> taps_, packed_, ranks_;
   std::vector<size_t> packed_offset_;
   std::vector<uint32_t> packed_output_, position_;
 };

@@ -36,7 +36,8 @@ size_t Product::scratch_floats(size_t count) const {
   const size_t lanes = plan_.kernels().lanes;
   const auto rounded = ScratchPool::Buffer::rounded;
   const size_t row = rounded(padded_row_floats(view, lanes)) + rounded(view.r * row_offsets_floats(view, lanes)) +
-                     rounded(view.packed_output[view.groups] * lanes);
+                     rounded(plan_.narrow() ? view.r * view.n * phase_stride(view)
+                                            : view.packed_output[view.groups] * lanes);
   if (!use_lanes(count)) return row;
   const size_t planes = count > lanes ? kMaxPlanes : 1;
   return std::max(row, rounded(lane_input_floats(view, lanes)) + rounded(lane_offsets_floats(view, lanes, planes)) +
@@ -84,7 +85,6 @@ void Product::one_row(const PlanView& view, const float* x, const Epilogue& epil
   const size_t stride = row_offsets_floats(view, lanes), padded_size = padded_row_floats(view, lanes);
   float* padded = pieces(padded_size);
   float* offsets = pieces(view.r * stride);
-  float* packed = pieces(view.packed_output[view.groups] * lanes);
 
   std::fill_n(padded, view.n - 1, 0.0f);
   std::memcpy(padded + view.n - 1, x, view.Q * sizeof(float));
@@ -100,6 +100,19 @@ void Product::one_row(const PlanView& view, const float* x, const Epilogue& epil
       kernels.correlate_row(view, j, padded, offsets + j * stride, start, start + 1);
     }
   });
+  if (plan_.narrow()) {
+    float* phases = pieces(view.r * view.n * phase_stride(view));
+    for (size_t j = 0; j < view.r; ++j)
+      for (size_t phase = 0; phase < view.n; ++phase) {
+        const float* from = offsets + j * stride + phase;
+        float* to = phases + (j * view.n + phase) * phase_stride(view);
+        for (size_t k = 0, count = chunks_of(view.offsets() - phase, view.n); k < count; ++k) to[k] = from[k * view.n];
+      }
+    sliced(parallel, view.R, lanes,
+           [&](size_t first, size_t last) { kernels.narrow_row(view, phases, epilogue, y, first, last); });
+    return;
+  }
+  float* packed = pieces(view.packed_output[view.groups] * lanes);
   sliced(parallel, view.groups, 1,
          [&](size_t first, size_t last) { kernels.band_row(view, offsets, stride, packed, first, last); });
   kernels.finish_row(view, packed, epilogue, y);
@@ -128,8 +141,12 @@ void Product::lane_rows(const PlanView& view, Rows<const float> x, size_t first,
         kernels.correlate_lanes(view, j, input, offsets, planes, plane, from, to);
       });
     }
-    sliced(parallel, view.groups, 1,
-           [&](size_t from, size_t to) { kernels.band_lanes(view, j, offsets, planes, output, from, to); });
+    if (plan_.narrow())
+      sliced(parallel, chunks_of(view.R, view.period), lanes,
+             [&](size_t from, size_t to) { kernels.narrow_lanes(view, j, offsets, planes, output, from, to); });
+    else
+      sliced(parallel, view.groups, 1,
+             [&](size_t from, size_t to) { kernels.band_lanes(view, j, offsets, planes, output, from, to); });
   }
   for (size_t plane = 0; plane < planes; ++plane) {
     float* rows[kMaxLanes];

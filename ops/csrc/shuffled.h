@@ -15,6 +15,8 @@ class ShuffledMatrix : public TiledMatrix {
  public:
   ShuffledMatrix(const Kernels& kernels, size_t Q, size_t R, ShuffledView view)
       : TiledMatrix(kernels, Q, R), view_(view) {}
+  // To make a weight costs more than to read the rows from a farther cache.
+  size_t blocks() const override { return kMostBlocks; }
 
  protected:
   void fill(size_t c, size_t q, size_t count, float* tile) const override {

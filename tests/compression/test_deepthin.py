@@ -138,3 +138,6 @@ def test_packed_bytes_follow_the_operator() -> None:
     assert 1.0 < packed_bytes(geometry) / (4 * geometry.values) < 1.35
     # Too few outputs for the lanes: computed from the factors as they are.
     assert packed_bytes(Geometry(100, 2, 4, 53, 1)) == 0
+    # With few phases Xf is read where it lies, and held once more, rank by rank, where there are several.
+    assert packed_bytes(Geometry(65, 64, 2080, 2, 1)) == 4 * (8 + 2)
+    assert packed_bytes(Geometry(65, 64, 2080, 2, 3)) == 4 * (3 * 2080 + 3 * 8 + 2)

@@ -91,6 +91,14 @@ def test_awkward_geometries(isa: str, Q: int, R: int, n: int, rows: int) -> None
     check(Q, R, n, 2, (rows,), bias=True)
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 6, 7, 12, 15])
+@pytest.mark.parametrize(("Q", "R"), [(64, 64), (63, 19), (5, 40), (256, 301)])
+@pytest.mark.parametrize("r", [1, 3])
+def test_few_phases(isa: str, Q: int, R: int, n: int, r: int) -> None:
+    for rows in (1, 2, 9, 21):
+        check(Q, R, n, r, (rows,), bias=True, activation="relu", surplus=1, threads=2)
+
+
 @pytest.mark.parametrize("wish", [0.0195, 0.0057, 0.0020])
 @pytest.mark.parametrize("rows", [1, 16, 37])
 @pytest.mark.parametrize("threads", [1, 2])

@@ -131,6 +131,10 @@ def test_entries_of_one_input_add_up(isa: str) -> None:
     assert y.tolist() == [[34]]
 
 
+def test_many_rows_share_a_shuffle(isa: str) -> None:
+    check(formats.shuffled(np.random.default_rng(0), 65, 50, 7, 2, 5), (600,))
+
+
 def test_a_shuffle_of_zero_is_none(isa: str) -> None:
     stored = formats.shuffled(np.random.default_rng(0), 30, 40, 7, 1, 5)
     x = np.random.default_rng(1).standard_normal((3, 30)).astype(np.float32)
