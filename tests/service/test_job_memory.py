@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -23,7 +24,7 @@ FIFTY_GB = 50 * 10**9
 def hungry(op: str) -> bytes:
     """A small file of a network that makes a tensor of 50 GB when it is run."""
     rng = np.random.default_rng(0)
-    constants = {
+    constants: dict[str, np.ndarray[Any, Any]] = {
         "W": rng.standard_normal((32, 32)).astype(np.float32),
         "one": np.ones(1, np.float32),
         "nothing": np.zeros((), np.int64),
