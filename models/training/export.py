@@ -38,10 +38,10 @@ OPSET = 17
 # Tuned on held-out utterances of the training corpora, never on the evaluation sets; see docs/accuracy.md.
 DECODER: dict[str, float | int | bool | str] = {
     "lm_weight": 1.1,
-    "word_score": -0.5,
+    "word_score": -0.4,
     "prior_scale": 0.7,
-    "beam": 14.0,
-    "max_active": 1500,
+    "beam": 16.0,
+    "max_active": 3000,
 }
 _END = np.iinfo(np.int64).max
 

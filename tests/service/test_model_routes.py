@@ -144,15 +144,15 @@ async def test_deleting_waits_for_requests_and_is_for_good(serve: Serve, home: P
 
 
 async def test_default_and_bundled_models_are_not_deleted(serve: Serve) -> None:
-    async with serve(models=("tiny-dense", "tfkaldi-deepthin-10")) as client:
+    async with serve(models=("tiny-dense", "tfkaldi-deepthin-20")) as client:
         for name in ("tiny-dense", "default"):
             assert_error(await client.delete(f"/models/{name}"), 409, code="model_in_use", param="name")
-        response = await client.delete("/models/tfkaldi-deepthin-10")
+        response = await client.delete("/models/tfkaldi-deepthin-20")
         assert_error(response, 403, code="model_protected", param="name")
         assert_error(await client.delete("/models/gone"), 404, code="model_not_found", param="model")
-        response = await client.post("/compress", **form({"name": "tfkaldi-deepthin-10"}))
+        response = await client.post("/compress", **form({"name": "tfkaldi-deepthin-20"}))
         assert_error(response, 409, code="model_exists", param="spec.name")
-        response = await client.post("/compress", params={"replace": "true"}, **form({"name": "tfkaldi-deepthin-10"}))
+        response = await client.post("/compress", params={"replace": "true"}, **form({"name": "tfkaldi-deepthin-20"}))
         assert_error(response, 403, code="model_protected", param="spec.name")
 
 
