@@ -35,4 +35,5 @@ ctypes.CDLL(os.environ['DEEPTHIN_OPS_LIBRARY']).RegisterCustomOps(None, ctypes.b
 fi
 grep -q heap-buffer-overflow "$work/overflow.log" || { head -n 20 "$work/overflow.log" >&2; exit 1; }
 
-"$python" -m pytest -q -p no:cacheprovider tests/ops tests/decoding/test_search.py tests/decoding/test_graph_file.py "$@"
+# The sanitizer keeps freed memory to watch it, so what a process holds says nothing here.
+"$python" -m pytest -q -p no:cacheprovider tests/ops --ignore=tests/ops/test_memory.py tests/decoding/test_search.py tests/decoding/test_graph_file.py "$@"
