@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from models.decoding.lexicon import UNITS
 from models.evaluation import Utterance
 from models.families.base import AcousticNet
 from models.features import FrontEnd
@@ -17,6 +18,7 @@ from models.training import alignments, ami
 from models.training.batches import BatchSource, Example
 from models.training.config import ConfigError, TrainingConfig, load_config
 from models.training.corpus import FeatureCache, feature_cache, load_corpora
+from models.training.crf import PhoneModel
 from models.training.network import build, compress, sizes, start_from_ami
 from models.training.soft_targets import load_config_and_net, soft_targets
 from models.training.trainer import Trainer
@@ -104,7 +106,10 @@ def train(config: TrainingConfig, arguments: argparse.Namespace) -> None:
     print(f"{config.name}: weights {share}, {parameters:,} parameters in all")
     soft = None if config.distill is None else soft_targets(config.distill.parent, cache, arguments.device)
     source = BatchSource(cache, config.data.speeds, training, net, int(config.train.batch_seconds * 100), soft)
-    trainer = Trainer(config, net, source, folder, arguments.device)
+    phone_model = None
+    if config.crf is not None:
+        phone_model = PhoneModel.estimate((e.phones for e in training if e.phones), len(UNITS))
+    trainer = Trainer(config, net, source, folder, arguments.device, phone_model)
     if trainer.resume():
         print(f"going on after step {trainer.position.step}")
     check = BatchSource(cache, [1.0], held_out, net, int(config.train.batch_seconds * 100))
@@ -115,4 +120,4 @@ def train(config: TrainingConfig, arguments: argparse.Namespace) -> None:
             bar.n = done
             bar.set_postfix({name: f"{value:.3f}" for name, value in running.items()})
 
-        trainer.run(progress=progress, validate=lambda n: validate(n, check), stop_after=arguments.steps)
+        trainer.run(progress=progress, validate=lambda n: validate(n, check, phone_model), stop_after=arguments.steps)

@@ -66,7 +66,15 @@ class DistillTable(_Table):
     """`[distill]`: soft targets from a trained parent, frame by frame."""
 
     parent: Path = Field(description="run folder of the parent")
-    weight: float = Field(0.9, ge=0, le=1, description="share of the distillation loss; the rest is CTC")
+    weight: float = Field(0.9, ge=0, le=1, description="share of the distillation loss; the rest is CTC or CTC-CRF")
+
+
+class CrfTable(_Table):
+    """`[crf]`: the CTC-CRF loss (see `models.training.crf`) with a model of the training set's phones."""
+
+    weight: float = Field(
+        0.9, ge=0, le=1, description="its share of the loss that is not distillation; the rest is CTC"
+    )
 
 
 class CompressRule(_Table):
@@ -104,6 +112,7 @@ class TrainingConfig(_Table):
     augment: AugmentTable = AugmentTable()  # type: ignore[call-arg]
     train: TrainTable = TrainTable()  # type: ignore[call-arg]
     distill: DistillTable | None = None
+    crf: CrfTable | None = None
     compress: tuple[CompressRule, ...] = ()
 
 

@@ -1,4 +1,4 @@
-"""The training loop: CTC with optional frame targets and distillation, checkpoints, exact resume."""
+"""The training loop: CTC or CTC-CRF with optional frame targets and distillation, checkpoints, exact resume."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from models.families.base import AcousticNet
 from models.training.batches import Batch, BatchSource
 from models.training.config import ConfigError, TrainingConfig
+from models.training.crf import PhoneModel, crf_loss
 from models.training.ctc import ctc_loss
 
 Progress = Callable[[float, dict[str, float]], None]
@@ -37,9 +38,18 @@ class Trainer:
     """Trains one network; `folder` holds `checkpoint.pt`, `model.pt` (averaged weights) and `log.jsonl`."""
 
     def __init__(
-        self, config: TrainingConfig, net: AcousticNet, source: BatchSource, folder: Path, device: str
+        self,
+        config: TrainingConfig,
+        net: AcousticNet,
+        source: BatchSource,
+        folder: Path,
+        device: str,
+        phone_model: PhoneModel | None = None,
     ) -> None:
-        self.config, self.source, self.folder = config, source, folder
+        """`phone_model` is needed where the configuration asks for the CTC-CRF loss."""
+        if config.crf is not None and phone_model is None:
+            raise ConfigError("[crf] needs a phone model")
+        self.config, self.source, self.folder, self.phone_model = config, source, folder, phone_model
         self.device = torch.device(device)
         self.net = net.to(self.device)
         self.optimiser = torch.optim.AdamW(
@@ -128,9 +138,16 @@ class Trainer:
             parts["distill"] = divergence.item()
             total = total + soft_weight * divergence
         if not frames_only and soft_weight < 1:
-            ctc = ctc_loss(log_probs, batch)
-            parts["ctc"] = ctc.item()
-            total = total + (1 - soft_weight) * (1 - weight) * ctc
+            share = (1 - soft_weight) * (1 - weight)
+            crf_weight = 0.0 if self.config.crf is None else self.config.crf.weight
+            if self.phone_model is not None and crf_weight > 0:
+                crf = crf_loss(log_probs, batch, self.phone_model)
+                parts["crf"] = crf.item()
+                total = total + share * crf_weight * crf
+            if crf_weight < 1:
+                ctc = ctc_loss(log_probs, batch)
+                parts["ctc"] = ctc.item()
+                total = total + share * (1 - crf_weight) * ctc
         return total, parts
 
     @contextmanager
