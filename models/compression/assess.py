@@ -15,6 +15,7 @@ import onnxruntime as ort
 
 from models.compression.base import Array
 from models.compression.feeds import Feed
+from models.differences import edit_distance
 from models.evaluation import Evaluation, evaluate
 from models.recogniser import Recogniser
 
@@ -164,19 +165,6 @@ def word_errors(
 
         results[name] = evaluate(recogniser, folder, limit, progress=report)
     return results
-
-
-def edit_distance(one: Sequence[int], other: Sequence[int]) -> int:
-    """Substitutions, deletions and insertions between two sequences."""
-    row: npt.NDArray[np.int64] = np.arange(len(other) + 1)
-    target = np.asarray(other)
-    steps = np.arange(len(other) + 1)
-    for index, item in enumerate(one, start=1):
-        # Insertions run along the row: the running minimum of (value - position) does them all at once.
-        best = np.minimum(row[1:] + 1, row[:-1] + (target != item))
-        new = np.concatenate([[index], best])
-        row = np.minimum.accumulate(new - steps) + steps
-    return int(row[-1])
 
 
 def _rows(output: Array) -> npt.NDArray[Any]:
