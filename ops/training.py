@@ -162,6 +162,28 @@ def ctc(
         raise TrainingError(error.value.decode())
 
 
+def crf_normaliser(
+    log_probs: int, shape: tuple[int, int, int], lengths: int, probabilities: int, weights: int, gradient: int
+) -> None:
+    """Write the log weights of all CTC-CRF paths and the gradient of their sum (Xiang and Ou, ICASSP 2019).
+
+    Args:
+        log_probs: float32 [batch, frames, units], natural logs; unit 0 is the blank.
+        shape: of ``log_probs``.
+        lengths: int64 [batch], frames of each utterance.
+        probabilities: float32 [units, units, units], of unit c after a and b; 0 is the start as a and b, the end as c.
+        weights: float64 [batch], written.
+        gradient: float32 of ``shape``, written: every unit's share of the weight, frame by frame.
+
+    Raises:
+        TrainingError: a length above ``frames``, no units, or no memory.
+        LibraryMissingError, LibraryMismatchError: the library cannot be used.
+    """
+    error = ctypes.create_string_buffer(_ERROR_BYTES)
+    if load().deepthin_train_crf(log_probs, *shape, lengths, probabilities, weights, gradient, error) != 0:
+        raise TrainingError(error.value.decode())
+
+
 def work(geometry: Geometry) -> int:
     """Multiply-adds per row of a forward and a backward pass; a dense layer's are ``3·Q·R``."""
     Q, R, n, r = geometry.Q, geometry.R, geometry.n, geometry.r
@@ -201,7 +223,7 @@ def available() -> bool:
 def _bind(path: Path) -> ctypes.CDLL:
     check_library(path)
     library = ctypes.CDLL(str(path.resolve()))
-    if not hasattr(library, "deepthin_train_ctc"):
+    if not hasattr(library, "deepthin_train_crf"):
         raise LibraryMismatchError(f"{path} was built without the training functions: reinstall the package")
     pointer, size = ctypes.c_void_p, ctypes.c_int64
     shape: Any = ctypes.POINTER(_Shape)
@@ -213,4 +235,6 @@ def _bind(path: Path) -> ctypes.CDLL:
     library.deepthin_train_backward.restype = ctypes.c_int32
     library.deepthin_train_ctc.argtypes = (pointer, *[size] * 3, *[pointer] * 5, ctypes.c_char_p)
     library.deepthin_train_ctc.restype = ctypes.c_int32
+    library.deepthin_train_crf.argtypes = (pointer, *[size] * 3, *[pointer] * 4, ctypes.c_char_p)
+    library.deepthin_train_crf.restype = ctypes.c_int32
     return library

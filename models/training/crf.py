@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from models.training.batches import Batch
 from models.training.ctc import summed_ctc
+from ops import training
 
 EDGE = 0
 """The unit that stands for the start and the end of a sequence; CTC's blank has the number, and is never in one."""
@@ -55,8 +56,29 @@ class PhoneModel:
         return float(torch.stack(chosen).log().sum())
 
 
-class _Normaliser(torch.autograd.Function):
-    """Sum of the log weights of all paths; its gradient is every unit's share of them, frame by frame.
+class _Compiled(torch.autograd.Function):
+    """Sum of the log weights of all paths; its gradient is every unit's share of them, frame by frame."""
+
+    @staticmethod
+    def forward(ctx: Any, log_probs: Tensor, lengths: Tensor, probabilities: Tensor) -> Tensor:
+        log_probs, lengths, probabilities = (t.contiguous() for t in (log_probs, lengths, probabilities))
+        batch, frames, units = log_probs.shape
+        weights = torch.empty(batch, dtype=torch.float64)
+        shares = torch.empty_like(log_probs)
+        addresses = (t.data_ptr() for t in (lengths, probabilities, weights, shares))
+        training.crf_normaliser(log_probs.data_ptr(), (batch, frames, units), *addresses)
+        ctx.save_for_backward(shares)
+        return weights.sum().float()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (shares,) = ctx.saved_tensors
+        return shares * gradient, None, None
+
+
+class _Anywhere(torch.autograd.Function):
+    """The same in PyTorch, for other devices and types.
 
     A state is the last two units (a, b), stored at [b, utterance, a], and whether a blank came after them.
     """
@@ -123,14 +145,18 @@ class _Normaliser(torch.autograd.Function):
 def summed_normaliser(log_probs: Tensor, lengths: Tensor, model: PhoneModel) -> Tensor:
     """The log of the weight of all paths of all unit sequences, summed over the batch.
 
+    On the CPU in float32 the compiled library computes it, where it is installed.
+
     Args:
         log_probs: [batch, frames, units], the blank first.
         lengths: int64 [batch], frames of each utterance, at least 1.
         model: of the unit sequences.
     """
+    compiled = log_probs.device.type == "cpu" and log_probs.dtype == torch.float32 and training.available()
+    normaliser = _Compiled if compiled else _Anywhere
     return cast(
         Tensor,
-        _Normaliser.apply(log_probs, lengths, model.probabilities.to(log_probs)),  # type: ignore[no-untyped-call]
+        normaliser.apply(log_probs, lengths, model.probabilities.to(log_probs)),  # type: ignore[no-untyped-call]
     )
 
 

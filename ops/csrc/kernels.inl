@@ -3,6 +3,7 @@
 // compiled for a wide instruction set could be the one that the linker keeps for every unit.
 
 #include "vector.inl"
+#include "training/crf.inl"
 #include "training/ctc.inl"
 #include "training/steps.inl"
 

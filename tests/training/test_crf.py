@@ -10,8 +10,19 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra `tr
 from models.training.batches import Batch
 from models.training.crf import EDGE, PhoneModel, crf_loss, summed_normaliser
 from models.training.validation import collapse
+from ops import training
+from ops.library import available_instruction_sets
+from ops.training import TrainingError
 
 SEQUENCES = [(1, 2, 3), (2, 2), (3, 1, 1, 2), (1,)]
+
+
+@pytest.fixture(params=[*available_instruction_sets(), "torch"])
+def how(request, monkeypatch):
+    if request.param == "torch":
+        monkeypatch.setattr(training, "available", lambda: False)
+    else:
+        monkeypatch.setenv("DEEPTHIN_OPS_ISA", request.param)
 
 
 @pytest.fixture
@@ -50,6 +61,7 @@ def test_the_phone_model_is_a_distribution_that_has_seen_its_text(model):
     assert model.probabilities[EDGE, EDGE, 1] > model.probabilities[EDGE, EDGE, 3]
 
 
+@pytest.mark.usefixtures("how")
 def test_the_normaliser_is_the_sum_over_all_paths(model):
     lengths = [5, 1, 3]
     log_probs = random_log_probs(3, 5, 4).requires_grad_()
@@ -62,6 +74,7 @@ def test_the_normaliser_is_the_sum_over_all_paths(model):
     assert not gradient[1, 1:].any(), "frames after the end have no gradient"
 
 
+@pytest.mark.usefixtures("how")
 def test_long_utterances_stay_in_range(model):
     log_probs = (20 * random_log_probs(2, 700, 4, seed=3)).log_softmax(-1).requires_grad_()
     result = summed_normaliser(log_probs, torch.tensor([700, 650]), model)
@@ -90,3 +103,21 @@ def test_what_is_unknown_or_does_not_fit_costs_nothing(model):
     alone = crf_loss(log_probs[2:], batch([(1, 2)], [3]), model)
     assert some.item() == pytest.approx(alone.item(), rel=1e-5)
     assert crf_loss(log_probs[:2], batch([(), (1, 1, 2, 2)], [4, 4]), model).item() == 0
+
+
+def test_library_and_torch_agree_on_forty_units(monkeypatch):
+    torch.manual_seed(4)
+    model = PhoneModel.estimate([torch.randint(1, 40, (30,)).tolist() for _ in range(50)], 40)
+    log_probs, lengths = random_log_probs(3, 90, 40, seed=4).requires_grad_(), torch.tensor([90, 1, 55])
+    compiled = summed_normaliser(log_probs, lengths, model)
+    (shares,) = torch.autograd.grad(compiled, log_probs)
+    monkeypatch.setattr(training, "available", lambda: False)
+    reference = summed_normaliser(log_probs, lengths, model)
+    (wanted,) = torch.autograd.grad(reference, log_probs)
+    assert compiled.item() == pytest.approx(reference.item(), rel=1e-6)
+    torch.testing.assert_close(shares, wanted, rtol=1e-3, atol=1e-6)
+
+
+def test_lengths_are_checked(model):
+    with pytest.raises(TrainingError, match="length"):
+        summed_normaliser(random_log_probs(1, 4, 4), torch.tensor([5]), model)

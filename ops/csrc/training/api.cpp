@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "kernels.h"
+#include "training/crf.h"
 #include "training/ctc.h"
 #include "training/layer.h"
 
@@ -78,6 +79,28 @@ DEEPTHIN_TRAIN_API int32_t deepthin_train_ctc(const float* log_probs, int64_t ba
                                           labels, size_t(label_lengths[i]), to);
       std::fill(to + lengths[i] * units, to + frames * units, 0.0f);
       labels += label_lengths[i];
+    }
+    return 0;
+  } catch (const std::exception& problem) {
+    std::snprintf(error, kErrorSize, "%s", problem.what());
+    return -1;
+  }
+}
+
+// Log weights of all CTC-CRF paths of a batch, and the gradient of their sum. `lengths` as above; `probabilities`
+// [units][units][units].
+DEEPTHIN_TRAIN_API int32_t deepthin_train_crf(const float* log_probs, int64_t batch, int64_t frames, int64_t units,
+                                              const int64_t* lengths, const float* probabilities, double* weights,
+                                              float* gradient, char* error) {
+  try {
+    if (units < 1) throw std::invalid_argument("no units");
+    const deepthin::training::Normaliser normaliser(deepthin::choose_kernels(), probabilities, size_t(units));
+    for (int64_t i = 0; i < batch; ++i) {
+      if (lengths[i] < 0 || lengths[i] > frames)
+        throw std::invalid_argument("a length is negative or above the number of frames");
+      float* to = gradient + i * frames * units;
+      weights[i] = normaliser(log_probs + i * frames * units, size_t(lengths[i]), to);
+      std::fill(to + lengths[i] * units, to + frames * units, 0.0f);
     }
     return 0;
   } catch (const std::exception& problem) {

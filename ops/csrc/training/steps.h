@@ -73,6 +73,9 @@ struct Steps {
                       size_t count, float* to);
   // exp(forward + backward - emitted), scaled so that the largest is 1; returns their sum.
   float (*ctc_posteriors)(const float* forward, const float* backward, const float* emitted, size_t count, float* to);
+  // One frame of CTC-CRF: for every unit b, to[b] = from[b] * table[b], a row times a matrix of `units` rows; all rows are
+  // `width` long (a multiple of lanes).
+  void (*crf_histories)(const float* from, const float* table, size_t units, size_t width, float* to);
 };
 
 }  // namespace training

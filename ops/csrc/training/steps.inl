@@ -372,6 +372,6 @@ void band_gradient(const Layout& layout, const Panels& dy, const Panels& offsets
 
 constexpr deepthin::training::Steps kSteps = {load_panel, load_gradient, store_panel,     correlate,
                                               spread,     taps_gradient, band,            band_transposed,
-                                              band_gradient, ctc_states,    ctc_posteriors};
+                                              band_gradient, ctc_states,    ctc_posteriors, crf_histories};
 
 }  // namespace training
