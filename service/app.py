@@ -22,7 +22,7 @@ from service.jobs.uploads import body_limit
 from service.keeper import ModelKeeper
 from service.metrics import Metrics
 from service.middleware import BodyLimit, BodyLimitMiddleware, RequestMiddleware
-from service.routes import compress, health, jobs, metrics, models, transcribe
+from service.routes import compare, compress, health, jobs, metrics, models, transcribe
 from service.scheduler import Scheduler
 from service.settings import Settings
 from service.transcription import Transcriber
@@ -83,7 +83,7 @@ def create_app(
     app.state.settings = settings
     app.state.metrics = instruments
     errors.install(app)
-    for routes in (transcribe, compress, jobs, models, health, metrics):
+    for routes in (transcribe, compare, compress, jobs, models, health, metrics):
         app.include_router(routes.router)
     # Added last, runs first: it must see every answer, that of the body limit included.
     uploads = BodyLimit(

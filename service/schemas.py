@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, Field
 
+from models.differences import Edit, EditKind
 from service.hub import HostedModel, Hub
 from service.jobs.record import Job, JobState
 from service.metrics import wer_delta
-from service.transcription import Transcription
+from service.transcription import Compared, Transcription
 
 
 class WordAnswer(BaseModel):
@@ -49,6 +52,75 @@ class TranscriptAnswer(BaseModel):
             duration_seconds=round(transcript.duration_seconds, 4),
             processing_seconds=round(transcription.processing_seconds, 6),
         )
+
+
+class EditAnswer(BaseModel):
+    """One place of an alignment of words."""
+
+    kind: EditKind = Field(description="What became of the word of the reference.")
+    reference: str | None = Field(description="The word of the reference; null where one was inserted.")
+    hypothesis: str | None = Field(description="The word in its place; null where it was deleted.")
+
+
+class DifferencesAnswer(BaseModel):
+    """Words of one model against those of the reference; case and punctuation make no difference."""
+
+    substituted: int
+    deleted: int
+    inserted: int
+    ratio: float | None = Field(description="These by the words of the reference; null where it has none.")
+    edits: list[EditAnswer] = Field(description="Every word of both, in order.")
+
+    @classmethod
+    def of(cls, edits: Sequence[Edit]) -> DifferencesAnswer:
+        """The answer for `edits`."""
+        counts = Counter(edit.kind for edit in edits)
+        words = len(edits) - counts[EditKind.INSERTED]
+        return cls(
+            substituted=counts[EditKind.SUBSTITUTED],
+            deleted=counts[EditKind.DELETED],
+            inserted=counts[EditKind.INSERTED],
+            ratio=round((len(edits) - counts[EditKind.SAME]) / words, 4) if words else None,
+            edits=[EditAnswer(kind=edit.kind, reference=edit.reference, hypothesis=edit.hypothesis) for edit in edits],
+        )
+
+
+class ComparedAnswer(TranscriptAnswer):
+    """What one model made of the recording, and what it costs."""
+
+    real_time_factor: float = Field(description="Seconds of work, waiting not counted, by second of audio.")
+    disk_bytes: int = Field(description="Weights as stored, worked out from their shapes.")
+    resident_bytes: int = Field(description="Weights in memory, worked out from their shapes.")
+    transport_bytes: int | None = Field(
+        description="The whole model as a stream; null where its manifest does not say."
+    )
+    differences: DifferencesAnswer = Field(description="Against the words of the reference model.")
+
+
+class ComparisonAnswer(BaseModel):
+    """Answer of `POST /compare`."""
+
+    reference: str = Field(description="Name of the model that the words of all are compared with.")
+    duration_seconds: float = Field(description="Length of the recording.")
+    answers: list[ComparedAnswer] = Field(description="One for each model, in the order in which they were named.")
+
+    @classmethod
+    def of(cls, reference: str, compared: Sequence[Compared]) -> ComparisonAnswer:
+        """The answer for `compared`."""
+        answers = []
+        for each in compared:
+            weights = each.transcription.manifest.weights
+            answers.append(
+                ComparedAnswer(
+                    **TranscriptAnswer.of(each.transcription).model_dump(),
+                    real_time_factor=round(each.transcription.real_time_factor, 6),
+                    disk_bytes=weights.disk_bytes,
+                    resident_bytes=weights.resident_bytes,
+                    transport_bytes=weights.transport_bytes,
+                    differences=DifferencesAnswer.of(each.edits),
+                )
+            )
+        return cls(reference=reference, duration_seconds=answers[0].duration_seconds, answers=answers)
 
 
 class ModelAnswer(BaseModel):

@@ -39,6 +39,7 @@ class Settings(BaseSettings):
         max_seconds: longest recording.
         body_timeout_seconds: longest that a client may take to send its body.
         drain_seconds: longest that accepted requests may take to finish at shutdown.
+        max_compared: most models that one recording is compared through at once.
         data: further folder with corpora that compression jobs may name, beside `corpora` in `home`.
         max_checkpoint_bytes: largest checkpoint that may be posted for compression.
         max_corpus_bytes: largest zip of recordings that may be posted with it.
@@ -76,6 +77,7 @@ class Settings(BaseSettings):
     data: Path | None = None
     max_checkpoint_bytes: Annotated[int, Field(ge=1)] = 1024 * 1024 * 1024
     max_corpus_bytes: Annotated[int, Field(ge=1)] = 256 * 1024 * 1024
+    max_compared: Annotated[int, Field(ge=1, le=64)] = 8
     upload_timeout_seconds: Annotated[float, Field(gt=0)] = 900.0
     min_free_bytes: Annotated[int, Field(ge=0)] = 256 * 1024 * 1024
     max_queued_jobs: Annotated[int, Field(ge=1)] = 16

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from models.audio import decode
+from models.audio import Audio, decode
+from models.differences import Edit, differences
 from models.package import Manifest
 from models.transcript import StageSeconds, Transcript
-from service.hub import Hub
+from service.hub import Hub, Lease
 from service.metrics import Metrics
 from service.scheduler import Scheduler
 
@@ -27,12 +30,33 @@ class Transcription:
         decoder: name of the decoder that was used.
         transcript: the text.
         processing_seconds: from acceptance to the text, waiting included.
+        decode_seconds: of these, what turning the file into samples took.
     """
 
     manifest: Manifest
     decoder: str
     transcript: Transcript
     processing_seconds: float
+    decode_seconds: float
+
+    @property
+    def real_time_factor(self) -> float:
+        """Seconds of work, waiting not counted, by second of audio; 0 for an empty recording."""
+        audio = self.transcript.duration_seconds
+        return (self.decode_seconds + self.transcript.stages.total) / audio if audio > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One model's part of a comparison.
+
+    Attributes:
+        transcription: what the model answered.
+        edits: its words against those of the reference model.
+    """
+
+    transcription: Transcription
+    edits: tuple[Edit, ...]
 
 
 class Transcriber:
@@ -67,31 +91,74 @@ class Transcriber:
         """
         accepted = time.perf_counter()
         with self._scheduler.admit(), self._hub.lease(model) as lease:
-            recogniser = lease.recogniser
-            manifest = recogniser.manifest
-            chosen = recogniser.require_decoder(decoder)
-            audio, decode_seconds = await self._scheduler.run(
-                decode, source, sample_rate=manifest.sample_rate, max_seconds=self._max_seconds
-            )
-            features, feature_seconds = await self._scheduler.run(recogniser.features, audio)
-            lane = (lease.name, id(recogniser), _length_class(len(features)))
-            answer = await self._scheduler.submit(lane, features, recogniser.log_probs)
-            if answer.first:
-                self._metrics.batch_size.labels(manifest.name, manifest.method).observe(answer.batch_size)
-            stages = StageSeconds(features=feature_seconds, infer=answer.work_seconds)
-            transcript, _ = await self._scheduler.run(
-                recogniser.transcript, answer.value, audio.seconds, decoder=chosen, stages=stages
-            )
-            total = time.perf_counter() - accepted
-            self._metrics.observe_transcription(
-                manifest,
-                audio=audio.seconds,
-                decode=decode_seconds,
-                queue=answer.queue_seconds,
-                stages=transcript.stages,
-                total=total,
-            )
-        return Transcription(manifest, chosen, transcript, total)
+            chosen = lease.recogniser.require_decoder(decoder)
+            audio, decode_seconds = await self._decode(source, lease.recogniser.manifest.sample_rate)
+            return await self._recognise(lease, chosen, audio, accepted, decode_seconds)
+
+    async def compare(
+        self, source: BinaryIO, models: Sequence[str], decoder: str | None, reference: str
+    ) -> list[Compared]:
+        """Transcribe the audio in `source` with each of `models` in turn, so that none slows another down.
+
+        The recording is decoded once for each sample rate; every answer counts that time as its own. All models are
+        held until the last has answered, and the whole takes one place in the queue.
+
+        Args:
+            source: the recording.
+            models: names of hosted models.
+            decoder: name of a decoder that all of them have, or None for each one's own.
+            reference: the one of `models` that the words of all are compared with.
+
+        Raises:
+            UnknownModelError, ModelNotReadyError, DecoderUnavailableError, OverloadedError, AudioError: as
+                `transcribe`.
+        """
+        answers: dict[str, Transcription] = {}
+        decoded: dict[int, tuple[Audio, float]] = {}
+        with self._scheduler.admit(), ExitStack() as stack:
+            leases = [stack.enter_context(self._hub.lease(model)) for model in models]
+            chosen = [lease.recogniser.require_decoder(decoder) for lease in leases]
+            for name, lease, decoder_name in zip(models, leases, chosen, strict=True):
+                rate = lease.recogniser.manifest.sample_rate
+                if rate not in decoded:
+                    source.seek(0)
+                    decoded[rate] = await self._decode(source, rate)
+                audio, decode_seconds = decoded[rate]
+                accepted = time.perf_counter() - decode_seconds
+                answers[name] = await self._recognise(lease, decoder_name, audio, accepted, decode_seconds)
+            wanted = answers[reference].transcript.text
+            edits = [
+                (await self._scheduler.run(differences, wanted, answers[name].transcript.text))[0] for name in models
+            ]
+        return [Compared(answers[name], words) for name, words in zip(models, edits, strict=True)]
+
+    async def _decode(self, source: BinaryIO, sample_rate: int) -> tuple[Audio, float]:
+        return await self._scheduler.run(decode, source, sample_rate=sample_rate, max_seconds=self._max_seconds)
+
+    async def _recognise(
+        self, lease: Lease, decoder: str, audio: Audio, accepted: float, decode_seconds: float
+    ) -> Transcription:
+        recogniser = lease.recogniser
+        manifest = recogniser.manifest
+        features, feature_seconds = await self._scheduler.run(recogniser.features, audio)
+        lane = (lease.name, id(recogniser), _length_class(len(features)))
+        answer = await self._scheduler.submit(lane, features, recogniser.log_probs)
+        if answer.first:
+            self._metrics.batch_size.labels(manifest.name, manifest.method).observe(answer.batch_size)
+        stages = StageSeconds(features=feature_seconds, infer=answer.work_seconds)
+        transcript, _ = await self._scheduler.run(
+            recogniser.transcript, answer.value, audio.seconds, decoder=decoder, stages=stages
+        )
+        total = time.perf_counter() - accepted
+        self._metrics.observe_transcription(
+            manifest,
+            audio=audio.seconds,
+            decode=decode_seconds,
+            queue=answer.queue_seconds,
+            stages=transcript.stages,
+            total=total,
+        )
+        return Transcription(manifest, decoder, transcript, total, decode_seconds)
 
 
 def _length_class(frames: int) -> int:
