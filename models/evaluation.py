@@ -10,7 +10,7 @@ from pathlib import Path
 
 from models.audio import decode
 from models.errors import CorpusError, EvaluationUnavailableError
-from models.recogniser import Recogniser
+from models.recognisers import Recogniser
 
 _COLUMNS = ("utterance", "path", "transcript")
 

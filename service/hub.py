@@ -17,7 +17,7 @@ import numpy as np
 from models.audio import Audio
 from models.errors import UnknownModelError
 from models.package import Manifest, ModelPackage
-from models.recogniser import Recogniser
+from models.recognisers import Recogniser
 from models.store import DEFAULT_ALIAS, ModelStore
 from ops.errors import DeepThinError
 from service.errors import ModelNotReadyError, NotTranscribableError, TooManyModelsError
@@ -206,7 +206,7 @@ class Hub:
         # Leases on the old one keep its recogniser alive until they end.
         self._models[name] = model
         self._publish(model, recogniser)
-        logger.info("model %s is ready after %.2f s", name, load_seconds)
+        logger.info("model ready", extra={"model": name, "seconds": load_seconds})
 
     def show(self, name: str) -> None:
         """List the model `name`, which is in the store, for download alone."""
@@ -248,7 +248,7 @@ class Hub:
         try:
             model.package = self._store.load(name)
         except DeepThinError as error:
-            logger.error("model %s cannot be hosted: %s", name, error)
+            logger.error("model cannot be hosted", extra={"model": name, "reason": str(error)})
             model.fail(str(error))
             return model
         origin = Origin.read(model.package.path)
@@ -283,7 +283,7 @@ class Hub:
             loaded = await asyncio.to_thread(self._load_and_warm, package)
         except Exception as error:
             # A broken model must not take the others down, whatever is wrong with it.
-            logger.exception("model %s failed to load", model.name)
+            logger.exception("model failed to load", extra={"model": model.name})
             if model.state is ModelState.LOADING:
                 model.fail(f"{type(error).__name__}: {error}")
             return
@@ -293,7 +293,7 @@ class Hub:
         model.recogniser, model.load_seconds = loaded
         model.state = ModelState.READY
         self._publish(model, model.recogniser)
-        logger.info("model %s is ready after %.2f s", model.name, model.load_seconds)
+        logger.info("model ready", extra={"model": model.name, "seconds": model.load_seconds})
 
     def _load_and_warm(self, package: ModelPackage) -> tuple[Recogniser, float]:
         start = time.perf_counter()

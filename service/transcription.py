@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -14,11 +13,10 @@ from models.differences import Edit, differences
 from models.package import Manifest
 from models.transcript import StageSeconds, Transcript
 from service.hub import Hub, Lease
+from service.length import likely_seconds
+from service.logs import note
 from service.metrics import Metrics
 from service.scheduler import Scheduler
-
-# Recordings in one lane differ in length by less than this factor, so that little of a batch is padding.
-_LANE_RATIO = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +88,11 @@ class Transcriber:
             AudioError: `source` is not usable audio.
         """
         accepted = time.perf_counter()
-        with self._scheduler.admit(), self._hub.lease(model) as lease:
+        with self._scheduler.admit(likely_seconds(source)) as place, self._hub.lease(model) as lease:
             chosen = lease.recogniser.require_decoder(decoder)
+            note(model=lease.name)
             audio, decode_seconds = await self._decode(source, lease.recogniser.manifest.sample_rate)
+            place.measure(audio.seconds)
             return await self._recognise(lease, chosen, audio, accepted, decode_seconds)
 
     async def compare(
@@ -115,14 +115,16 @@ class Transcriber:
         """
         answers: dict[str, Transcription] = {}
         decoded: dict[int, tuple[Audio, float]] = {}
-        with self._scheduler.admit(), ExitStack() as stack:
+        with self._scheduler.admit(len(models) * likely_seconds(source)) as place, ExitStack() as stack:
             leases = [stack.enter_context(self._hub.lease(model)) for model in models]
+            note(model=",".join(lease.name for lease in leases))
             chosen = [lease.recogniser.require_decoder(decoder) for lease in leases]
             for name, lease, decoder_name in zip(models, leases, chosen, strict=True):
                 rate = lease.recogniser.manifest.sample_rate
                 if rate not in decoded:
                     source.seek(0)
                     decoded[rate] = await self._decode(source, rate)
+                    place.measure(len(models) * decoded[rate][0].seconds)
                 audio, decode_seconds = decoded[rate]
                 accepted = time.perf_counter() - decode_seconds
                 answers[name] = await self._recognise(lease, decoder_name, audio, accepted, decode_seconds)
@@ -141,8 +143,10 @@ class Transcriber:
         recogniser = lease.recogniser
         manifest = recogniser.manifest
         features, feature_seconds = await self._scheduler.run(recogniser.features, audio)
-        lane = (lease.name, id(recogniser), _length_class(len(features)))
-        answer = await self._scheduler.submit(lane, features, recogniser.log_probs)
+        shared = recogniser.lane(features)
+        # One that goes alone gets a lane of its own.
+        lane = (lease.name, id(recogniser), object() if shared is None else shared)
+        answer = await self._scheduler.submit(lane, features, recogniser.infer)
         if answer.first:
             self._metrics.batch_size.labels(manifest.name, manifest.method).observe(answer.batch_size)
         stages = StageSeconds(features=feature_seconds, infer=answer.work_seconds)
@@ -150,6 +154,7 @@ class Transcriber:
             recogniser.transcript, answer.value, audio.seconds, decoder=decoder, stages=stages
         )
         total = time.perf_counter() - accepted
+        note(audio_seconds=audio.seconds, queue_seconds=total - decode_seconds - transcript.stages.total)
         self._metrics.observe_transcription(
             manifest,
             audio=audio.seconds,
@@ -159,7 +164,3 @@ class Transcriber:
             total=total,
         )
         return Transcription(manifest, decoder, transcript, total, decode_seconds)
-
-
-def _length_class(frames: int) -> int:
-    return math.ceil(math.log(max(frames, 1), _LANE_RATIO))

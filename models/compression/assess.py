@@ -17,7 +17,7 @@ from models.compression.base import Array
 from models.compression.feeds import Feed
 from models.differences import edit_distance
 from models.evaluation import Evaluation, evaluate
-from models.recogniser import Recogniser
+from models.recognisers import load
 
 SLOWER: Final = 1.1
 """A model is called slower than its parent above this ratio; on a busy machine less is noise."""
@@ -156,7 +156,7 @@ def word_errors(
         CorpusError: a corpus cannot be read.
         EvaluationUnavailableError: jiwer is not installed.
     """
-    recogniser = Recogniser.load(package, threads=threads)
+    recogniser = load(package, threads=threads)
     results = {}
     for number, (name, folder) in enumerate(corpora.items()):
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from models.compression.transport import note_size
 from models.evaluation import Evaluation, evaluate
 from models.package import MANIFEST_FILE, ModelPackage, Quality
-from models.recogniser import Recogniser
+from models.recognisers import load
 from models.store import BUNDLED
 from models.training.cli import data_root
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     for name in arguments.models:
         package = ModelPackage.load(arguments.folder / name)
-        recogniser = Recogniser.load(package.path, threads=1)
+        recogniser = load(package.path, threads=1)
         results = {}
         for corpus in arguments.corpora:
             with tqdm(desc=f"{name} {corpus}", unit="utterance") as bar:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.package import MANIFEST_FILE
-from models.recogniser import DECODERS, Recogniser
+from models.recognisers import DECODERS, Recogniser, load
 from models.store import ModelStore
 
 if TYPE_CHECKING:
@@ -31,4 +31,4 @@ def load_model(name: str, decoder: str | None) -> Recogniser:
     if not (folder / MANIFEST_FILE).is_file():
         store = ModelStore()
         folder = store.folder(store.resolve(name))
-    return Recogniser.load(folder, decoder=decoder)
+    return load(folder, decoder=decoder)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from models.audio import AudioError, decode
-from models.recogniser import Recogniser
+from models.recognisers import Recogniser
 from models.store import DEFAULT_ALIAS
 from service.cli.common import Parsers, add_decoder, load_model
 

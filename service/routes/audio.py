@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 from fastapi import Request
 
-from models.recogniser import DECODERS
+from models.recognisers import DECODERS
 from service.errors import ClientGoneError
 from service.middleware import client_gone
 from service.schemas import ErrorAnswer

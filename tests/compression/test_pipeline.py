@@ -18,7 +18,7 @@ from models.compression.registry import METHODS
 from models.compression.transport import unpack
 from models.errors import CorpusError, NoTranscriptionError
 from models.package import ModelPackage
-from models.recogniser import Recogniser
+from models.recognisers import load
 from ops import library
 from tests.compression import networks
 from tests.compression.jobs import FRONT_END, Desk, corpus, spec, zipped
@@ -42,7 +42,7 @@ def test_a_bare_network_is_compressed_and_packed(tmp_path: Path):
     assert report["bytes"]["initialisers"] == sum(onnx.numpy_helper.to_array(t).nbytes for t in model.graph.initializer)
     assert report["weights"]["disk"] == sum(layer["disk"] for layer in report["layers"])
     with pytest.raises(NoTranscriptionError):
-        Recogniser.load(outcome.package)
+        load(outcome.package)
 
 
 def test_an_old_file_lists_its_weights_among_the_inputs(tmp_path: Path):
@@ -194,7 +194,7 @@ def test_a_model_with_a_decoder_is_transcribed_with_and_judged(tmp_path: Path):
     assert manifest.parent == "tiny" and manifest.family == "tfkaldi" and manifest.quality["first"].words == 6
     worse = report["quality"]["first"]["wer"] > report["parent_quality"]["first"]["wer"]
     assert outcome.accepted is not worse
-    Recogniser.load(outcome.package)
+    load(outcome.package)
 
 
 def test_the_gate_keeps_out_what_differs_too_much(tmp_path: Path):

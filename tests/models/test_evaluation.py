@@ -10,7 +10,7 @@ import pytest
 
 from models.errors import CorpusError, EvaluationUnavailableError
 from models.evaluation import evaluate, read_corpus
-from models.recogniser import Recogniser
+from models.recognisers import Recogniser, load
 from models.transcript import Transcript
 from tests.support import babble, encode
 
@@ -31,7 +31,7 @@ def corpus(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def recogniser(home: Path) -> Recogniser:
-    return Recogniser.load(home / "models" / "tiny-dense")
+    return load(home / "models" / "tiny-dense")
 
 
 class Parrot:

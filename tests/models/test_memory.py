@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from models import memory
-from models.recogniser import Recogniser
+from models.recognisers import load
 
 # Blocks below the size that glibc maps one by one; the last stays and holds the top of the heap.
 SCRIPT = """
@@ -61,5 +61,5 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch, error:
 def test_loading_a_model_returns_memory(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     asked: list[int] = []
     monkeypatch.setattr(memory, "_trim", lambda: asked.append)
-    Recogniser.load(home / "models" / "tiny-thin")
+    load(home / "models" / "tiny-thin")
     assert asked == [0]

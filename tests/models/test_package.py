@@ -11,7 +11,7 @@ import pytest
 
 from models.errors import ManifestError, NoTranscriptionError, PackageError, PackageMissingError
 from models.package import GRAPH_FILE, MANIFEST_FILE, ModelPackage, parse_manifest
-from models.recogniser import Recogniser
+from models.recognisers import load
 from ops.errors import DeepThinError
 from tests.support import tiny_manifest
 
@@ -109,4 +109,4 @@ def test_a_network_needs_no_front_end_and_gives_no_text(tmp_path: Path) -> None:
     package = ModelPackage.save(tmp_path, manifest, b"")
     assert ModelPackage.load(package.path).manifest == manifest
     with pytest.raises(NoTranscriptionError, match="bare"):
-        Recogniser.load(package.path)
+        load(package.path)

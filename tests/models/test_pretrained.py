@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import recogniser as module
 from models.audio import Audio, decode
 from models.compression.transport import pack
 from models.evaluation import read_corpus
 from models.package import GRAPH_FILE
-from models.recogniser import Recogniser
+from models.recognisers import Recogniser, load
+from models.recognisers import phones as module
 from models.store import BUNDLED, ModelStore
 from tests.support import RATE, recording
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(not STORE.names(), reason="no model is bundled")
 
 @pytest.fixture(scope="module", params=STORE.names() or ["none"])
 def recogniser(request: pytest.FixtureRequest) -> Recogniser:
-    return Recogniser.load(STORE.load(request.param).path)
+    return load(STORE.load(request.param).path)
 
 
 def test_bytes_are_what_the_file_can_hold(recogniser: Recogniser) -> None:
@@ -41,16 +41,16 @@ def test_the_bitstream_has_the_length_that_the_manifest_says(recogniser: Recogni
 
 def test_batch_equals_single(recogniser: Recogniser) -> None:
     features = [recogniser.features(recording(seconds, seed)) for seed, seconds in enumerate((0.4, 2.0, 1.3, 0.05))]
-    for frames, together in zip(features, recogniser.log_probs(features), strict=True):
-        [alone] = recogniser.log_probs([frames])
+    for frames, together in zip(features, recogniser.infer(features), strict=True):
+        [alone] = recogniser.infer([frames])
         np.testing.assert_allclose(together, alone, atol=TOLERANCE)
 
 
 def test_chunks_leave_no_trace(recogniser: Recogniser, monkeypatch: pytest.MonkeyPatch) -> None:
     features = recogniser.features(recording(4.0))
-    [whole] = recogniser.log_probs([features])
+    [whole] = recogniser.infer([features])
     monkeypatch.setattr(module, "_CHUNK_FRAMES", 60)
-    [pieces] = recogniser.log_probs([features])
+    [pieces] = recogniser.infer([features])
     np.testing.assert_allclose(pieces, whole, atol=TOLERANCE)
 
 

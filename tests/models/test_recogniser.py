@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models import recogniser as module
 from models.audio import Audio
 from models.errors import DecoderUnavailableError, GraphMismatchError, InferenceError, PackageError
 from models.features import FrontEndError
 from models.package import ModelPackage
-from models.recogniser import Recogniser
+from models.recognisers import Recogniser, load
+from models.recognisers import phones as module
 from tests.support import LEFT, RATE, RIGHT, SUBSAMPLING, UNITS, recording, tiny_graph, tiny_manifest
 
 MODELS = ("tiny-dense", "tiny-recurrent")
@@ -24,16 +24,16 @@ MODELS = ("tiny-dense", "tiny-recurrent")
 
 @pytest.fixture(params=MODELS)
 def recogniser(request: pytest.FixtureRequest, home: Path) -> Recogniser:
-    return Recogniser.load(home / "models" / request.param)
+    return load(home / "models" / request.param)
 
 
 def test_output_is_that_of_the_network_on_hand_padded_features(home: Path) -> None:
-    recogniser = Recogniser.load(home / "models" / "tiny-dense")
+    recogniser = load(home / "models" / "tiny-dense")
     features = recogniser.features(recording(1.0))
     padded = np.concatenate([features[:1].repeat(LEFT, 0), features, features[-1:].repeat(RIGHT, 0)])
     session = ort.InferenceSession(tiny_graph(recurrent=False), providers=["CPUExecutionProvider"])
     [expected] = session.run(["log_probs"], {"features": padded[None]})
-    [actual] = recogniser.log_probs([features])
+    [actual] = recogniser.infer([features])
     assert actual.shape == ((len(features) - 1) // SUBSAMPLING + 1, len(UNITS))
     np.testing.assert_allclose(actual, expected[0], atol=1e-4)
 
@@ -42,9 +42,9 @@ def test_output_is_that_of_the_network_on_hand_padded_features(home: Path) -> No
 @given(st.lists(st.tuples(st.floats(0.0, 2.5), st.integers(0, 5)), min_size=2, max_size=6))
 def test_batched_recording_equals_the_single_one(recogniser: Recogniser, sizes: list[tuple[float, int]]) -> None:
     features = [recogniser.features(recording(seconds, seed)) for seconds, seed in sizes]
-    batch = recogniser.log_probs(features)
+    batch = recogniser.infer(features)
     for frames, together in zip(features, batch, strict=True):
-        [alone] = recogniser.log_probs([frames])
+        [alone] = recogniser.infer([frames])
         assert together.shape == alone.shape
         np.testing.assert_allclose(together, alone, atol=1e-4)
 
@@ -61,18 +61,18 @@ def test_long_recordings_go_through_in_chunks_without_a_trace(
     recogniser: Recogniser, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
     features = [recogniser.features(recording(seconds, seed)) for seed, seconds in enumerate((3.0, 1.7))]
-    whole = recogniser.log_probs(features)
+    whole = recogniser.infer(features)
     monkeypatch.setattr(module, "_CHUNK_FRAMES", chunk)
-    for expected, actual in zip(whole, recogniser.log_probs(features), strict=True):
+    for expected, actual in zip(whole, recogniser.infer(features), strict=True):
         np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
 def test_state_matters_and_starts_at_zero(home: Path) -> None:
-    recogniser = Recogniser.load(home / "models" / "tiny-recurrent")
+    recogniser = load(home / "models" / "tiny-recurrent")
     features = recogniser.features(recording(1.0))
-    [first] = recogniser.log_probs([features])
-    recogniser.log_probs([recogniser.features(recording(2.0, seed=3))])
-    [again] = recogniser.log_probs([features])
+    [first] = recogniser.infer([features])
+    recogniser.infer([recogniser.features(recording(2.0, seed=3))])
+    [again] = recogniser.infer([features])
     np.testing.assert_array_equal(first, again)
 
 
@@ -145,8 +145,8 @@ def test_wrong_sample_rate_is_refused(recogniser: Recogniser) -> None:
 def test_decoders_that_the_model_lacks_are_refused(home: Path) -> None:
     folder = home / "models" / "tiny-dense"
     with pytest.raises(DecoderUnavailableError, match="no decoder 'graph'"):
-        Recogniser.load(folder, decoder="graph")
-    recogniser = Recogniser.load(folder)
+        load(folder, decoder="graph")
+    recogniser = load(folder)
     assert recogniser.default_decoder == "greedy"
     with pytest.raises(DecoderUnavailableError, match="unknown decoder 'magic'"):
         recogniser.transcribe([recording(0.5)], decoder="magic")
@@ -155,9 +155,9 @@ def test_decoders_that_the_model_lacks_are_refused(home: Path) -> None:
 def test_missing_decoding_graph_is_a_package_error(tmp_path: Path, graphs: dict[bool, bytes]) -> None:
     ModelPackage.save(tmp_path, tiny_manifest("tiny", graph="nowhere"), graphs[False])
     with pytest.raises(PackageError, match="'nowhere'"):
-        Recogniser.load(tmp_path / "tiny")
+        load(tmp_path / "tiny")
     # Greedy decoding needs no graph.
-    assert Recogniser.load(tmp_path / "tiny", decoder="greedy").transcribe([recording(1.0)])[0].text
+    assert load(tmp_path / "tiny", decoder="greedy").transcribe([recording(1.0)])[0].text
 
 
 @pytest.mark.parametrize(
@@ -177,19 +177,19 @@ def test_network_at_odds_with_its_manifest_is_refused(
     manifest = tiny_manifest("tiny", recurrent=recurrent, **changes)
     ModelPackage.save(tmp_path, manifest, graphs[recurrent])
     with pytest.raises(GraphMismatchError, match=complaint):
-        Recogniser.load(tmp_path / "tiny")
+        load(tmp_path / "tiny")
 
 
 @pytest.mark.parametrize("graph", [b"", b"not a network", tiny_graph(recurrent=False)[:500]])
 def test_file_that_is_no_network_is_refused(tmp_path: Path, graph: bytes) -> None:
     ModelPackage.save(tmp_path, tiny_manifest("tiny"), graph)
     with pytest.raises(GraphMismatchError):
-        Recogniser.load(tmp_path / "tiny")
+        load(tmp_path / "tiny")
 
 
 def test_network_that_gives_nan_is_an_error_not_a_text(home: Path) -> None:
-    recogniser = Recogniser.load(home / "models" / "tiny-dense")
+    recogniser = load(home / "models" / "tiny-dense")
     features = recogniser.features(recording(0.5))
     features[:] = np.nan
     with pytest.raises(InferenceError):
-        recogniser.log_probs([features])
+        recogniser.infer([features])

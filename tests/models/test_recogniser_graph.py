@@ -10,7 +10,7 @@ import pytest
 from models.decoding import DecodeError, GraphDecoder, GraphError
 from models.errors import PackageError
 from models.package import ModelPackage
-from models.recogniser import Recogniser
+from models.recognisers import load
 from ops.errors import DeepThinError
 from tests.support import (
     SUBSAMPLING,
@@ -36,7 +36,7 @@ def models(tmp_path: Path, graphs: dict[bool, bytes]) -> Path:
 
 
 def test_words_have_times_and_confidence(models: Path) -> None:
-    recogniser = Recogniser.load(models / "one")
+    recogniser = load(models / "one")
     log_probs = spoken(HELLO_WORLD)
     transcript = recogniser.transcript(log_probs, seconds := len(log_probs) * 0.01 * SUBSAMPLING)
     assert transcript.text == "hello world"
@@ -51,24 +51,24 @@ def test_words_have_times_and_confidence(models: Path) -> None:
 
 
 def test_decoder_is_chosen_by_call_or_at_load(models: Path) -> None:
-    recogniser = Recogniser.load(models / "one")
+    recogniser = load(models / "one")
     log_probs = spoken(HELLO_WORLD)
     assert recogniser.default_decoder == "graph"
     assert recogniser.transcript(log_probs, 1.0, decoder="greedy").text == HELLO_WORLD.lower()
     assert recogniser.transcript(log_probs, 1.0, decoder="graph").text == "hello world"
-    greedy = Recogniser.load(models / "one", decoder="greedy")
+    greedy = load(models / "one", decoder="greedy")
     assert greedy.transcript(log_probs, 1.0).text == HELLO_WORLD.lower()
     assert greedy.graph_bytes == 0
 
 
 def test_text_is_made_of_known_words_whatever_is_heard(models: Path) -> None:
-    recogniser = Recogniser.load(models / "one")
+    recogniser = load(models / "one")
     for transcript in recogniser.transcribe([recording(seconds, seed) for seed, seconds in enumerate((0.1, 1.0, 2.5))]):
         assert {word.text.upper() for word in transcript.words} <= set(WORDS)
 
 
 def test_models_share_one_graph_in_memory(models: Path) -> None:
-    one, two = Recogniser.load(models / "one"), Recogniser.load(models / "two")
+    one, two = load(models / "one"), load(models / "two")
     first, second = one.decoders["graph"], two.decoders["graph"]
     assert isinstance(first, GraphDecoder)
     assert isinstance(second, GraphDecoder)
@@ -89,11 +89,11 @@ def test_graph_that_does_not_fit_is_refused(
 ) -> None:
     ModelPackage.save(models, tiny_manifest("bad", graph="words", **changes), graphs[False])
     with pytest.raises(error):
-        Recogniser.load(models / "bad")
+        load(models / "bad")
 
 
 def test_corrupted_graph_is_refused(models: Path) -> None:
     file = models / "graphs" / "words" / "graph.bin"
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(GraphError, match="truncated"):
-        Recogniser.load(models / "one")
+        load(models / "one")

@@ -6,13 +6,15 @@ import asyncio
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
 from models.package import ModelPackage
-from models.recogniser import Recogniser
+from models.recognisers import Recogniser, load
+from models.recognisers.phones import PhoneRecogniser
 from service import app as app_module
 from service.app import create_app
 from service.errors import ModelNotReadyError
@@ -30,13 +32,11 @@ async def test_ready_when_the_default_is(serve: Serve, monkeypatch: pytest.Monke
     """Alive at once; ready when the default model is loaded, while others still load."""
     gates = {"tiny-dense": threading.Event(), "tiny-recurrent": threading.Event(), "tiny-thin": threading.Event()}
 
-    class SlowRecogniser(Recogniser):
-        @classmethod
-        def load(cls, package_dir: Path | str, *, threads: int = 1, decoder: str | None = None) -> Recogniser:
-            assert gates[Path(package_dir).name].wait(120)
-            return Recogniser.load(package_dir, threads=threads, decoder=decoder)
+    def slow_load(package_dir: Path, **options: Any) -> Recogniser:
+        assert gates[package_dir.name].wait(120)
+        return load(package_dir, **options)
 
-    monkeypatch.setattr(app_module, "Recogniser", SlowRecogniser)
+    monkeypatch.setattr(app_module, "load", slow_load)
     async with serve(wait=False) as client:
         try:
             assert (await client.get("/livez")).status_code == 200
@@ -129,7 +129,7 @@ async def test_unexpected_failure_is_a_500_without_internals(
     def explode(*_: object, **__: object) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(Recogniser, "features", explode)
+    monkeypatch.setattr(PhoneRecogniser, "features", explode)
     response = await client.post("/transcribe", content=SPEECH, headers={"x-request-id": "abc-1"})
     assert "secret" not in assert_error(response, 500, code="internal_error")
     assert response.headers["x-request-id"] == "abc-1"

@@ -12,7 +12,7 @@ import pytest
 
 from models.audio import decode
 from models.package import ModelPackage
-from models.recogniser import Recogniser
+from models.recognisers import load
 from tests.service.conftest import Serve, app_of, assert_error
 from tests.support import RATE, UNITS, WORDS, babble, encode, tiny_decoding_graph, tiny_manifest
 
@@ -51,7 +51,7 @@ async def test_formats(
 
 async def test_answer_is_that_of_the_model(client: httpx.AsyncClient, home: Path) -> None:
     answer = (await client.post("/transcribe", content=SPEECH)).json()
-    recogniser = Recogniser.load(home / "models" / "tiny-dense")
+    recogniser = load(home / "models" / "tiny-dense")
     [expected] = recogniser.transcribe([decode(SPEECH)])
     assert answer["text"] == expected.text
     assert [(word["text"], word["start"], word["end"]) for word in answer["words"]] == [

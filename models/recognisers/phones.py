@@ -1,7 +1,8 @@
-"""From audio to text: front end, network, decoder."""
+"""The families tfkaldi and deepspeech: a network over phones, and a search for words in a decoding graph."""
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import weakref
@@ -15,23 +16,12 @@ import onnxruntime as ort
 
 from models.audio import Audio
 from models.decoding import Decoder, Graph, GraphDecoder, GreedyDecoder
-from models.errors import (
-    DecoderUnavailableError,
-    GraphMismatchError,
-    InferenceError,
-    NoTranscriptionError,
-    PackageError,
-)
-from models.memory import return_freed_memory
+from models.errors import GraphMismatchError, InferenceError, PackageError
 from models.package import Manifest, ModelPackage
+from models.recognisers.base import GRAPH, GREEDY, StagedRecogniser, require_decoder
+from models.recognisers.sessions import open_session
 from models.store import find_graph
 from models.transcript import StageSeconds, Transcript, Word
-from ops import library
-from ops.errors import DeepThinError
-
-GRAPH = "graph"
-GREEDY = "greedy"
-DECODERS = (GRAPH, GREEDY)
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -43,19 +33,15 @@ _SILENT_RANGE = 5e-4
 _STEADY_SPREAD = 1.5
 # Feature frames that go through the network at once. Activations of a long recording would otherwise fill an edge box.
 _CHUNK_FRAMES = 3000
+# Recordings in one lane differ in length by less than this factor.
+_LANE_RATIO = 1.5
 
 _graphs: weakref.WeakValueDictionary[Path, Graph] = weakref.WeakValueDictionary()
 _graphs_lock = threading.Lock()
 
 
-class Recogniser:
-    """One model ready to transcribe; any number of threads may use it at once.
-
-    Attributes:
-        package: where it was loaded from.
-        decoders: decoders by name; "greedy" is always there.
-        default_decoder: name of the one used when the caller names none.
-    """
+class PhoneRecogniser(StagedRecogniser[FloatArray, FloatArray]):
+    """See `models.recognisers.base.Recogniser`; features [frames, dim], scores [output frames, units]."""
 
     def __init__(
         self,
@@ -69,81 +55,32 @@ class Recogniser:
         Raises:
             GraphMismatchError: the network has other inputs or outputs than the manifest says.
         """
-        self.package = package
-        self.decoders = dict(decoders)
-        self.default_decoder = default_decoder
+        super().__init__(package, decoders, default_decoder)
+        self._decoders = dict(decoders)
         self._session = session
         self._outputs = [_LOG_PROBS, *(state.output for state in package.manifest.states)]
         _check_session(session, package.manifest)
 
     @property
-    def graph_bytes(self) -> int:
-        """Bytes of the decoding graph's file, which is mapped into memory as it is; 0 without a graph."""
-        decoder = self.decoders.get(GRAPH)
-        return int(decoder.graph.manifest["bytes"]) if isinstance(decoder, GraphDecoder) else 0
+    def decoders(self) -> Mapping[str, Decoder]:
+        """The decoders by name."""
+        return self._decoders
 
     @property
-    def manifest(self) -> Manifest:
-        """What the package says about the model."""
-        return self.package.manifest
+    def graph_bytes(self) -> int:
+        """Bytes of the decoding graph's file, which is mapped into memory as it is; 0 without a graph."""
+        decoder = self._decoders.get(GRAPH)
+        return int(decoder.graph.manifest["bytes"]) if isinstance(decoder, GraphDecoder) else 0
 
     @classmethod
-    def load(cls, package_dir: Path | str, *, threads: int = 1, decoder: str | None = None) -> Recogniser:
-        """Load the package in folder `package_dir`.
-
-        Args:
-            package_dir: folder with `manifest.json` and `model.onnx`.
-            threads: threads of the network.
-            decoder: "graph" (words, with a language model) or "greedy" (raw units) as the default; without it, "graph"
-                where the model has a decoding graph.
-
-        Raises:
-            PackageError: the package, or its decoding graph, is missing or broken.
-            NoTranscriptionError: the package is a network that gives no text.
-            DecoderUnavailableError: "graph" was asked for and the model has no decoding graph.
-            LibraryMissingError, LibraryMismatchError: the op library cannot be used.
-        """
-        package = ModelPackage.load(package_dir)
+    def load(cls, package: ModelPackage, *, threads: int = 1, decoder: str | None = None) -> PhoneRecogniser:
+        """Load `package`; see `models.recognisers.load`."""
         manifest = package.manifest
-        if manifest.family == "network":
-            raise NoTranscriptionError(f"model {manifest.name} is a network without decoder: it cannot transcribe")
         decoders: dict[str, Decoder] = {GREEDY: GreedyDecoder(manifest.units)}
         if manifest.graph is not None and decoder != GREEDY:
             decoders[GRAPH] = _graph_decoder(package)
-        chosen = decoder or (GRAPH if GRAPH in decoders else GREEDY)
-        _require(decoders, chosen, manifest.name)
-        recogniser = cls(package, _open(package, threads), decoders, chosen)
-        return_freed_memory()
-        return recogniser
-
-    def transcribe(self, audios: Sequence[Audio], *, decoder: str | None = None) -> list[Transcript]:
-        """Transcribe recordings as one batch; each gets the answer that it would get alone.
-
-        Raises:
-            DecoderUnavailableError: the model has no such decoder.
-            FrontEndError: a recording has another sample rate than the model.
-        """
-        self.require_decoder(decoder)
-        features, feature_seconds = [], []
-        for audio in audios:
-            start = time.perf_counter()
-            features.append(self.features(audio))
-            feature_seconds.append(time.perf_counter() - start)
-        start = time.perf_counter()
-        batch = self.log_probs(features)
-        infer = time.perf_counter() - start
-        return [
-            self.transcript(log_probs, audio.seconds, decoder=decoder, stages=StageSeconds(seconds, infer))
-            for audio, log_probs, seconds in zip(audios, batch, feature_seconds, strict=True)
-        ]
-
-    def require_decoder(self, name: str | None) -> str:
-        """The name of the decoder that `name` (None: the default) stands for.
-
-        Raises:
-            DecoderUnavailableError: the model has no such decoder.
-        """
-        return _require(self.decoders, name or self.default_decoder, self.manifest.name)
+        chosen = require_decoder(decoders, decoder or (GRAPH if GRAPH in decoders else GREEDY), manifest.name)
+        return cls(package, open_session(package.graph_file, threads=threads), decoders, chosen)
 
     def features(self, audio: Audio) -> FloatArray:
         """Features [frames, dim] of one recording; no frames when it is silence or steady noise throughout."""
@@ -154,7 +91,11 @@ class Recogniser:
         low, high = np.percentile(features.mean(axis=1), (5, 95))
         return nothing if high - low < _STEADY_SPREAD else features
 
-    def log_probs(self, features: Sequence[FloatArray]) -> list[FloatArray]:
+    def lane(self, features: FloatArray) -> int:
+        """Recordings of about one length, so that little of a batch is padding."""
+        return math.ceil(math.log(max(len(features), 1), _LANE_RATIO))
+
+    def infer(self, features: Sequence[FloatArray]) -> list[FloatArray]:
         """Log probabilities [output frames, units] for features [frames, dim] of each recording, as one batch.
 
         Every recording is continued on both sides by repeating its own first and last frame, and the answer is cut to
@@ -176,14 +117,14 @@ class Recogniser:
         return results
 
     def transcript(
-        self, log_probs: FloatArray, seconds: float, *, decoder: str | None = None, stages: StageSeconds | None = None
+        self, scores: FloatArray, seconds: float, *, decoder: str | None = None, stages: StageSeconds | None = None
     ) -> Transcript:
-        """The text in `log_probs` [output frames, units] of a recording of `seconds`; adds its own time to `stages`."""
-        chosen = self.decoders[self.require_decoder(decoder)]
+        """The words in `scores`, log probabilities [output frames, units]; see `Recogniser`."""
+        chosen = self._decoders[self.require_decoder(decoder)]
         stages = stages or StageSeconds()
         start = time.perf_counter()
         words: tuple[Word, ...] = ()
-        if len(log_probs):
+        if len(scores):
             words = tuple(
                 Word(
                     text=word.text.lower(),
@@ -191,7 +132,7 @@ class Recogniser:
                     end=round(min((word.end_frame + 1) * self.manifest.frame_seconds, seconds), 3),
                     confidence=min(max(float(word.confidence), 0.0), 1.0),
                 )
-                for word in chosen.decode(log_probs).words
+                for word in chosen.decode(scores).words
             )
         return Transcript(
             text=" ".join(word.text for word in words),
@@ -240,23 +181,6 @@ def _graph_decoder(package: ModelPackage) -> GraphDecoder:
         return GraphDecoder(graph, manifest.units, **options)
     except TypeError as error:
         raise PackageError(f"model {manifest.name} has decoder options that are not known: {error}") from error
-
-
-def _open(package: ModelPackage, threads: int) -> ort.InferenceSession:
-    try:
-        return library.session(package.graph_file, threads=threads)
-    except DeepThinError:
-        raise
-    except Exception as error:  # ONNX Runtime's exceptions share no base class.
-        raise GraphMismatchError(f"{package.graph_file} is not a network that can be run: {error}") from error
-
-
-def _require(decoders: Mapping[str, Decoder], name: str, model: str) -> str:
-    if name not in decoders:
-        if name not in DECODERS:
-            raise DecoderUnavailableError(f"unknown decoder {name!r}: choose one of {', '.join(DECODERS)}")
-        raise DecoderUnavailableError(f"model {model} has no decoder {name!r}, only {', '.join(sorted(decoders))}")
-    return name
 
 
 def _check_session(session: ort.InferenceSession, manifest: Manifest) -> None:
