@@ -14,6 +14,8 @@ from models.recogniser import Recogniser
 from models.store import ModelStore
 from ops import library
 from service import errors
+from service.admission import Admission
+from service.browser import BrowserHeadersMiddleware, CrossSiteMiddleware
 from service.downloads import StreamPacker
 from service.hub import Hub
 from service.jobs.service import JobService
@@ -22,7 +24,7 @@ from service.jobs.uploads import body_limit
 from service.keeper import ModelKeeper
 from service.metrics import Metrics
 from service.middleware import BodyLimit, BodyLimitMiddleware, RequestMiddleware
-from service.routes import compare, compress, health, jobs, metrics, models, transcribe
+from service.routes import compare, compress, health, jobs, metrics, models, page, transcribe
 from service.scheduler import Scheduler
 from service.settings import Settings
 from service.transcription import Transcriber
@@ -83,7 +85,7 @@ def create_app(
     app.state.settings = settings
     app.state.metrics = instruments
     errors.install(app)
-    for routes in (transcribe, compare, compress, jobs, models, health, metrics):
+    for routes in (transcribe, compare, compress, jobs, models, health, metrics, page):
         app.include_router(routes.router)
     # Added last, runs first: it must see every answer, that of the body limit included.
     uploads = BodyLimit(
@@ -92,3 +94,5 @@ def create_app(
     app.add_middleware(BodyLimitMiddleware, limit=BodyLimit(settings.max_bytes), by_path={compress.PATH: uploads})
     app.add_middleware(RequestMiddleware, metrics=instruments)
     return app
+    app.add_middleware(BrowserHeadersMiddleware)
+    app.add_middleware(CrossSiteMiddleware)

@@ -74,6 +74,14 @@ class UnauthorisedError(ServiceError):
     code = "invalid_api_key"
 
 
+class CrossSiteError(ServiceError):
+    """A browser sent the request for a page of another site."""
+
+    status = 403
+    kind = "invalid_request_error"
+    code = "cross_site"
+
+
 class NotFoundError(ServiceError):
     """A model of that name is not hosted."""
 

@@ -196,6 +196,24 @@ class ModelsAnswer(BaseModel):
     models: list[ModelAnswer]
 
 
+class MethodAnswer(BaseModel):
+    """One compression method."""
+
+    name: str
+    summary: str
+    smallest: float = Field(description="Least relative size of a weight of 1024 x 1024; others differ a little.")
+    largest: float = Field(description="Largest relative size; where both are about the same, no size need be given.")
+
+
+class OptionsAnswer(BaseModel):
+    """Answer of `GET /compress`."""
+
+    methods: list[MethodAnswer]
+    corpora: list[str] = Field(description="Names that calibration and evaluation may have, besides 'upload'.")
+    max_checkpoint_bytes: int
+    max_corpus_bytes: int
+
+
 class JobAnswer(BaseModel):
     """One compression job."""
 

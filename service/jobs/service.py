@@ -58,7 +58,7 @@ class JobService:
         self._hub = hub
         self._keeper = keeper
         self._metrics = metrics
-        self._corpora = Corpora(settings.corpus_folders)
+        self.corpora = Corpora(settings.corpus_folders)
         self._uploads = 0
         self._streams = EventStreams(settings.max_event_streams)
         self._store: JobStore | None = None
@@ -126,7 +126,7 @@ class JobService:
             with self.folders.draft() as draft:
                 parts = await receive_form(request, draft, self._settings)
                 spec = await asyncio.to_thread(read_spec, parts)
-                await asyncio.to_thread(check_parts, parts, spec, self._corpora)
+                await asyncio.to_thread(check_parts, parts, spec, self.corpora)
                 if spec.name is not None:
                     self._require_name(spec.name, replace=replace)
                 if spec.host:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -10,10 +11,14 @@ from models.compression.spec import CompressionSpec
 from service.jobs.service import JobService
 from service.jobs.uploads import CHECKPOINT, CONFIG, CORPORA, SPEC
 from service.routes.parameters import flag, refuse_others
-from service.schemas import ErrorAnswer, JobAnswer
+from service.schemas import ErrorAnswer, JobAnswer, MethodAnswer, OptionsAnswer
 from service.security import require_key
+from service.settings import Settings
 
 PATH: Final = "/compress"
+
+# Inputs and outputs of a layer that is neither small nor large.
+_TYPICAL: Final = 1024
 
 router = APIRouter(tags=["compression"], dependencies=[Depends(require_key)])
 
@@ -77,6 +82,32 @@ _DOCUMENTATION: dict[str, Any] = {
         },
     },
 }
+
+
+@router.get(PATH, response_model=OptionsAnswer, summary="What a compression may be asked for here")
+async def options(request: Request) -> OptionsAnswer:
+    """The methods with their reach, the corpora that are installed, and the limits on uploads."""
+    jobs: JobService = request.app.state.jobs
+    settings: Settings = request.app.state.settings
+    refuse_others(request, set())
+    # What only compresses stays out of a service that only transcribes.
+    methods, corpora = await asyncio.gather(asyncio.to_thread(_methods), asyncio.to_thread(jobs.corpora.names))
+    return OptionsAnswer(
+        methods=methods,
+        corpora=list(corpora),
+        max_checkpoint_bytes=settings.max_checkpoint_bytes,
+        max_corpus_bytes=settings.max_corpus_bytes,
+    )
+
+
+def _methods() -> list[MethodAnswer]:
+    from models.compression.registry import METHODS
+
+    answers = []
+    for method in METHODS.values():
+        smallest, largest = method.sizes(_TYPICAL, _TYPICAL)
+        answers.append(MethodAnswer(name=method.name, summary=method.summary, smallest=smallest, largest=largest))
+    return answers
 
 
 @router.post(
