@@ -14,7 +14,6 @@ from models.recogniser import Recogniser
 from models.store import ModelStore
 from ops import library
 from service import errors
-from service.admission import Admission
 from service.browser import BrowserHeadersMiddleware, CrossSiteMiddleware
 from service.downloads import StreamPacker
 from service.hub import Hub
@@ -92,7 +91,7 @@ def create_app(
         body_limit(settings), "DEEPTHIN_MAX_CHECKPOINT_BYTES and DEEPTHIN_MAX_CORPUS_BYTES", param="checkpoint"
     )
     app.add_middleware(BodyLimitMiddleware, limit=BodyLimit(settings.max_bytes), by_path={compress.PATH: uploads})
-    app.add_middleware(RequestMiddleware, metrics=instruments)
-    return app
-    app.add_middleware(BrowserHeadersMiddleware)
     app.add_middleware(CrossSiteMiddleware)
+    app.add_middleware(RequestMiddleware, metrics=instruments)
+    app.add_middleware(BrowserHeadersMiddleware)
+    return app
