@@ -87,6 +87,8 @@ def plan_geometry(name: str, Q: int, R: int, relative_size: float, rank: int, **
     reachable = reachable_sizes(Q, R, rank)
     budget(f"{name} at rank {rank}", Q, R, relative_size, reachable)
     geometry = solve(Q, R, min(relative_size, reachable[1]), rank)
+    if rank > min(geometry.m, geometry.n):
+        raise SizeError(f"{name} has no factors of rank {rank} for a {Q} x {R} weight")
     return Plan(name, Q, R, 4 * geometry.values, {"m": geometry.m, "n": geometry.n, "r": geometry.r, **more})
 
 

@@ -9,7 +9,17 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from models.compression.base import Array, Calibration, Compressed, GraphBuilder, Matrix, Plan, StreamError, finish
+from models.compression.base import (
+    Array,
+    Calibration,
+    Compressed,
+    GraphBuilder,
+    Matrix,
+    Plan,
+    SizeError,
+    StreamError,
+    finish,
+)
 from models.compression.codebook import Codebook, Indices, fit
 from models.compression.coding import decode_arrays, encode_arrays
 from models.compression.deepthin import factorise, geometry_of
@@ -171,9 +181,15 @@ class DeepThinCodebook:
 
 
 def _choices(Q: int, R: int, rank: int, bits: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Every n coprime to Q up to a little beyond the smallest size, and the bytes that go with it."""
+    """Every n coprime to Q up to a little beyond the smallest size, and the bytes that go with it.
+
+    Raises:
+        SizeError: the product of no n has as high a rank.
+    """
     n = np.arange(1, 2 * isqrt(bits * Q * R // 32) + 64, dtype=np.int64)
-    n = n[np.gcd(n, Q) == 1]
+    n = n[(np.gcd(n, Q) == 1) & (np.minimum(n, -(-Q * R // n)) >= rank)]
+    if not n.size:
+        raise SizeError(f"deepthin-codebook has no factors of rank {rank} for a {Q} x {R} weight")
     return n, (4 << bits) + 4 * rank * n + (-(-Q * R // n) * rank * bits + 7) // 8
 
 
