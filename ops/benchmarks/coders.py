@@ -4,17 +4,16 @@ A row compares a stream with the empirical entropy of its symbols, the smallest 
 takes each symbol by itself. Throughput is the median over the rounds, in megabytes of symbols.
 """
 
-import argparse
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ops.benchmarks.report import report
 from ops.coders import Symbols, huffman_decode, huffman_encode, range_decode, range_encode
 
 SYMBOLS = 4_000_000
@@ -48,25 +47,18 @@ class Row:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark from the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    return report(
+        argv,
         prog="deepthin bench coders",
-        description="Size and throughput of the range coder and of Huffman codes. Run it on an otherwise idle machine.",
-    )
-    parser.add_argument("--json", action="store_true", help="print a JSON list of rows instead of a table")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the symbols, with fewer rounds")
-    options = parser.parse_args(argv)
-    rows = measure(SYMBOLS // 10 if options.quick else SYMBOLS, 2 if options.quick else 5)
-    if options.json:
-        print(json.dumps([asdict(row) for row in rows], indent=1))
-        return 0
-    print(f"{'symbols':<28} {'coder':<8} {'entropy':>9} {'coded':>9} {'excess':>8} {'encode':>9} {'decode':>9}")
-    for row in rows:
-        print(
+        description="Size and throughput of the range coder and of Huffman codes.",
+        quick="a tenth of the symbols, with fewer rounds",
+        rows=lambda quick: measure(SYMBOLS // 10, 2) if quick else measure(SYMBOLS, 5),
+        head=f"{'symbols':<28} {'coder':<8} {'entropy':>9} {'coded':>9} {'excess':>8} {'encode':>9} {'decode':>9}",
+        line=lambda row: (
             f"{row.data:<28} {row.coder:<8} {row.entropy_bytes:>9.0f} {row.coded_bytes:>9} {row.excess:>8.3%} "
-            f"{row.encode_mb_s:>4.0f} MB/s {row.decode_mb_s:>4.0f} MB/s",
-            flush=True,
-        )
-    return 0
+            f"{row.encode_mb_s:>4.0f} MB/s {row.decode_mb_s:>4.0f} MB/s"
+        ),
+    )
 
 
 def measure(count: int, rounds: int) -> Iterator[Row]:

@@ -4,52 +4,33 @@ Sparse, shared, hashed and shuffled matrices save memory first of all: some are 
 table says so. How they are timed: `ops.benchmarks.timing`.
 """
 
-import argparse
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ops import graph
-from ops.benchmarks.timing import bound_call, dense_model, one_node_model, time_in_turn
+from ops.benchmarks.report import KERNELS, KERNELS_QUICK, kernel_setting, report
+from ops.benchmarks.timing import Comparison, compare, one_node_model
 from ops.layout import solve
-from ops.library import instruction_set, session
 from ops.packing import pack_bits, packed_bytes
 
 Arrays = Mapping[str, NDArray[Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row(Comparison):
     """One comparison.
 
     Attributes:
-        op: Operator measured.
         setting: What the matrix is like, such as ``5% of entries``.
-        Q, R: Shape of the weight matrix.
         size: Bytes stored by those of the dense fp32 matrix.
-        batch: Rows per call.
-        threads: Intra-op threads of both sessions.
-        baseline: What it is compared with.
-        seconds, baseline_seconds: Median time of a call.
-        speedup: The second divided by the first.
     """
 
-    op: str
     setting: str
-    Q: int
-    R: int
     size: float
-    batch: int
-    threads: int
-    baseline: str
-    seconds: float
-    baseline_seconds: float
-    speedup: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,31 +55,20 @@ class Stored:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark from the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    return report(
+        argv,
         prog="deepthin bench formats",
         description="Time the operators on sparse, shared, hashed and shuffled matrices against ONNX Runtime's fp32 "
-        "MatMul. Run it on an otherwise idle machine.",
-    )
-    parser.add_argument("--json", action="store_true", help="print a JSON list of rows instead of a table")
-    parser.add_argument("--quick", action="store_true", help="1024 x 1024 and one thread only, with fewer rounds")
-    options = parser.parse_args(argv)
-    sides, threads, rounds = ((1024,), (1,), 3) if options.quick else ((1024, 2048), (1, 2), 9)
-    rows = measure(sides, (1, 16, 64), threads, rounds)
-    if options.json:
-        print(json.dumps([asdict(row) for row in rows], indent=1))
-        return 0
-    print(f"instruction set {instruction_set()}, ONNX Runtime {ort.__version__}; times in microseconds")
-    print(
-        f"{'Q = R':>6} {'threads':>7} {'batch':>5} {'operator':>18} {'setting':>24} {'size':>6} {'time':>9} "
-        f"{'dense':>9} {'speed-up':>8}"
-    )
-    for row in rows:
-        print(
+        "MatMul.",
+        quick="1024 x 1024 and one thread only, with fewer rounds",
+        rows=lambda quick: measure((1024,), *KERNELS_QUICK) if quick else measure((1024, 2048), *KERNELS),
+        head=f"{kernel_setting()}\n{'Q = R':>6} {'threads':>7} {'batch':>5} {'operator':>18} {'setting':>24} "
+        f"{'size':>6} {'time':>9} {'dense':>9} {'speed-up':>8}",
+        line=lambda row: (
             f"{row.Q:>6} {row.threads:>7} {row.batch:>5} {row.op:>18} {row.setting:>24} {row.size:>6.4f} "
-            f"{row.seconds * 1e6:>9.1f} {row.baseline_seconds * 1e6:>9.1f} {row.speedup:>7.1f}x",
-            flush=True,
-        )
-    return 0
+            f"{row.seconds * 1e6:>9.1f} {row.baseline_seconds * 1e6:>9.1f} {row.speedup:>7.1f}x"
+        ),
+    )
 
 
 def measure(sides: Sequence[int], batches: Sequence[int], threads: Sequence[int], rounds: int) -> Iterator[Row]:
@@ -106,28 +76,9 @@ def measure(sides: Sequence[int], batches: Sequence[int], threads: Sequence[int]
     rng = np.random.default_rng(0)
     for side in sides:
         matrices = list(_matrices(rng, side))
-        weight = rng.standard_normal((side, side), np.float32)
-        for count in threads:
-            dense = session(dense_model(weight), threads=count)
-            candidates = [(stored, session(stored.model(side), threads=count)) for stored in matrices]
-            for batch in batches:
-                x = rng.standard_normal((batch, side), np.float32)
-                baseline = bound_call(dense, x, side)
-                for stored, candidate in candidates:
-                    seconds, baseline_seconds = time_in_turn([bound_call(candidate, x, side), baseline], rounds)
-                    yield Row(
-                        op=stored.op,
-                        setting=stored.setting,
-                        Q=side,
-                        R=side,
-                        size=stored.nbytes / weight.nbytes,
-                        batch=batch,
-                        threads=count,
-                        baseline=f"onnxruntime {ort.__version__} MatMul fp32",
-                        seconds=seconds,
-                        baseline_seconds=baseline_seconds,
-                        speedup=baseline_seconds / seconds,
-                    )
+        for place, found in compare(side, [stored.model(side) for stored in matrices], batches, threads, rounds):
+            stored = matrices[place]
+            yield Row(op=stored.op, setting=stored.setting, size=stored.nbytes / (4 * side * side), **found)
 
 
 def _matrices(rng: np.random.Generator, side: int) -> Iterator[Stored]:

@@ -5,7 +5,8 @@ figure is the median over the calls of all rounds. Times include what a call to 
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -14,29 +15,92 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ops import graph
+from ops.library import session
 
 Float = NDArray[np.float32]
 
 
-def time_in_turn(calls: Sequence[Callable[[], object]], rounds: int) -> list[float]:
-    """Median seconds of a call, for each of the calls."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One stored matrix against the dense one.
+
+    Attributes:
+        op: Operator measured.
+        Q, R: Shape of the weight matrix.
+        batch: Rows per call.
+        threads: Intra-op threads of both sessions.
+        baseline: What it is compared with.
+        seconds, baseline_seconds: Median time of a call.
+        speedup: The second divided by the first.
+    """
+
+    op: str
+    Q: int
+    R: int
+    batch: int
+    threads: int
+    baseline: str
+    seconds: float
+    baseline_seconds: float
+    speedup: float
+
+
+def compare(
+    side: int, models: Sequence[bytes], batches: Sequence[int], threads: Sequence[int], rounds: int
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Time models of one square matrix against ONNX Runtime's own fp32 MatMul.
+
+    Yields:
+        The place in `models`, and the values of all attributes of a `Comparison` but `op`.
+    """
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((side, side), np.float32)
+    for count in threads:
+        dense, candidates = session(dense_model(weight), threads=count), [session(m, threads=count) for m in models]
+        for batch in batches:
+            x = rng.standard_normal((batch, side), np.float32)
+            baseline = bound_call(dense, x, side)
+            for place, candidate in enumerate(candidates):
+                seconds, baseline_seconds = time_in_turn([bound_call(candidate, x, side), baseline], rounds)
+                yield (
+                    place,
+                    {
+                        "Q": side,
+                        "R": side,
+                        "batch": batch,
+                        "threads": count,
+                        "baseline": f"onnxruntime {ort.__version__} MatMul fp32",
+                        "seconds": seconds,
+                        "baseline_seconds": baseline_seconds,
+                        "speedup": baseline_seconds / seconds,
+                    },
+                )
+
+
+def time_in_turn(
+    calls: Sequence[Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> list[float]:
+    """Median seconds of a call, for each of the calls, by a clock.
+
+    ``time.thread_time`` is one for sessions of one thread on a machine that does other things as well.
+    """
     times: list[list[float]] = [[] for _ in calls]
     for _ in range(rounds):
         for call, found in zip(calls, times, strict=True):
-            _times(call, at_least=0.003)
-            found.extend(_times(call, at_least=0.005))
+            _times(call, 0.003, clock)
+            found.extend(_times(call, 0.005, clock))
     return [median(found) for found in times]
 
 
-def _times(call: Callable[[], object], at_least: float) -> list[float]:
+def _times(call: Callable[[], object], at_least: float, clock: Callable[[], float]) -> list[float]:
     """Seconds of each of as many calls as take ``at_least`` seconds together."""
     found: list[float] = []
-    end = time.perf_counter() + at_least
+    end = clock() + at_least
     start = 0.0
     while start < end:
-        start = time.perf_counter()
+        start = clock()
         call()
-        found.append(time.perf_counter() - start)
+        found.append(clock() - start)
     return found
 
 

@@ -12,7 +12,7 @@ from models.compression.dense import Dense
 from models.compression.int4 import Int4
 from models.compression.int8 import Int8
 from models.compression.registry import METHODS, method
-from tests.compression.matrices import check_round_trip, correlated, exported, run, stored_constants, weight
+from tests.compression.contract import check_stream, correlated, exported, run, stored_constants, weight
 
 BASELINES: tuple[Method, ...] = (Dense(), Int8(), Int4())
 EACH = pytest.mark.parametrize("baseline", BASELINES, ids=lambda baseline: baseline.name)
@@ -26,7 +26,7 @@ def test_what_is_stored_is_what_was_planned(baseline: Method, Q: int, R: int, se
     assert smallest == largest
     plan = baseline.plan(Q, R, smallest)
     assert plan.relative_size == pytest.approx(smallest) and plan == baseline.plan(Q, R, 2.0 * smallest)
-    check_round_trip(baseline, baseline.compress(weight(Q, R, seed), plan))
+    check_stream(baseline, baseline.compress(weight(Q, R, seed), plan))
 
 
 @EACH
@@ -53,8 +53,8 @@ def test_the_exported_layer_stores_the_planned_bytes_and_computes_the_product(ba
     x, calibration = correlated(Q, rows=40)
     bias = np.linspace(-1, 1, R, dtype=np.float32) if biased else None
     compressed = baseline.compress(weight(Q, R), baseline.plan(Q, R, 1.0), calibration)
-    model = exported(baseline, compressed, 3, bias)
-    assert stored_constants(model) == compressed.plan.disk_bytes + (bias.nbytes if biased else 0)
+    builder, _ = exported(baseline, compressed, bias)
+    assert stored_constants(builder) == compressed.plan.disk_bytes + (bias.nbytes if biased else 0)
     x = x.reshape(4, 10, Q)
     found = run(baseline, compressed, x, bias)
     wanted = x @ baseline.decompress(compressed) + (0 if bias is None else bias)

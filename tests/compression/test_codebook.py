@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from models.compression.base import output_error
 from models.compression.codebook import fit, pack_rows, quantise, row_bytes, unpack_rows
 from ops.weights import codebook_weight
-from tests.compression.matrices import correlated, weight
+from tests.compression.contract import correlated, weight
 
 
 def entropy(indices: npt.NDArray[np.uint8]) -> float:

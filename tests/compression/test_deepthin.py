@@ -6,7 +6,6 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.compression.base import Calibration, SizeError, output_error
@@ -14,16 +13,10 @@ from models.compression.deepthin import DeepThin, factorise, packed_bytes
 from models.compression.deepthin_als import OutputLeastSquares, refine
 from ops.layout import Geometry, reconstruct, solve
 from tests.compression import contract
-from tests.compression.matrices import correlated, weight
+from tests.compression.contract import correlated, weight
 
 METHOD = DeepThin()
 sides = st.integers(1, 40)
-
-
-@settings(max_examples=60, deadline=None)
-@given(Q=sides, R=sides, wish=st.floats(1e-4, 1.5), rank=st.integers(1, 4))
-def test_plan(Q: int, R: int, wish: float, rank: int) -> None:
-    contract.check_plan(METHOD, Q, R, wish, rank=rank)
 
 
 def test_the_whole_range_can_be_had() -> None:
@@ -35,46 +28,6 @@ def test_a_size_below_the_reachable_names_the_range() -> None:
         SizeError, match=r"deepthin at rank 1 cannot store a 1024 x 1024 .* it reaches 0.00195408 to 0.333337"
     ):
         METHOD.plan(1024, 1024, 0.0014)
-
-
-def test_errors_fall_as_sizes_grow() -> None:
-    contract.check_errors(METHOD, 48, 40, (0.1, 0.2, 0.4, 0.8))
-
-
-@pytest.mark.parametrize(("Q", "R", "size", "rank"), [(60, 50, 0.1, 1), (61, 20, 0.3, 2), (24, 200, 0.08, 1)])
-def test_calibration_pays(Q: int, R: int, size: float, rank: int) -> None:
-    W = weight(Q, R)
-    aware, plain = contract.gain(METHOD, W, size, correlated(Q)[1], rank=rank)
-    assert aware < 0.95 * plain
-
-
-@settings(max_examples=25, deadline=None)
-@given(Q=st.integers(2, 24), R=st.integers(2, 24), size=st.floats(0.05, 0.9), seed=st.integers(0, 99))
-def test_calibration_never_costs(Q: int, R: int, size: float, seed: int) -> None:
-    try:
-        METHOD.plan(Q, R, size)
-    except SizeError:
-        return
-    # Fewer rows than inputs: the moment alone could not be inverted.
-    aware, plain = contract.gain(METHOD, weight(Q, R, seed), size, correlated(Q, 3, seed)[1])
-    assert aware <= plain
-
-
-@pytest.mark.parametrize(("Q", "R", "size", "rank"), [(40, 33, 0.2, 1), (7, 90, 0.2, 2), (50, 50, 0.9, 1)])
-def test_stream_and_operator(Q: int, R: int, size: float, rank: int) -> None:
-    compressed = METHOD.compress(weight(Q, R), METHOD.plan(Q, R, size, rank=rank), correlated(Q)[1])
-    contract.check_stream(METHOD, compressed)
-    contract.check_export(METHOD, compressed)
-
-
-def test_nothing_stays_nothing() -> None:
-    zero = np.zeros((20, 30), np.float32)
-    for inputs in (None, correlated(20)[1]):
-        compressed = METHOD.compress(zero, METHOD.plan(20, 30, 0.2), inputs)
-        assert not METHOD.decompress(compressed).any()
-        assert compressed.relative_error == 0.0
-    silent = Calibration(np.zeros((20, 20)), 5)
-    assert METHOD.compress(weight(20, 30), METHOD.plan(20, 30, 0.2), silent).output_error == 0.0
 
 
 GEOMETRIES = [(7, 9, 3, 1), (6, 7, 11, 1), (5, 9, 4, 2), (12, 4, 1, 1), (6, 6, 36, 1), (3, 20, 7, 2), (16, 3, 9, 1)]

@@ -13,15 +13,9 @@ from models.compression.coding import encode_arrays
 from models.compression.narrowing import ChainLayer, Inputs, narrow, plan_chain, refit, select
 from models.compression.same_size import SameSize
 from tests.compression import contract
-from tests.compression.matrices import correlated, weight
+from tests.compression.contract import correlated, weight
 
 METHOD = SameSize()
-
-
-@settings(max_examples=50, deadline=None)
-@given(Q=st.integers(1, 40), R=st.integers(1, 40), wish=st.floats(1e-3, 2.0))
-def test_plan(Q: int, R: int, wish: float) -> None:
-    contract.check_plan(METHOD, Q, R, wish)
 
 
 def test_the_whole_range_can_be_had() -> None:
@@ -29,30 +23,6 @@ def test_the_whole_range_can_be_had() -> None:
     plan = METHOD.plan(1024, 512, 0.02)
     assert plan.relative_size > 0.0199
     assert 1 / 1.2 < int(plan.geometry["q"]) / 1024 / (int(plan.geometry["r"]) / 512) < 1.2
-
-
-def test_errors_fall_as_sizes_grow() -> None:
-    contract.check_errors(METHOD, 48, 40, (0.02, 0.1, 0.4, 1.1))
-
-
-def test_calibration_pays() -> None:
-    aware, plain = contract.gain(METHOD, weight(60, 50), 0.3, correlated(60)[1])
-    assert aware < 0.95 * plain
-
-
-@settings(max_examples=20, deadline=None)
-@given(Q=st.integers(2, 24), R=st.integers(2, 24), size=st.floats(0.05, 1.2), seed=st.integers(0, 99))
-def test_calibration_never_costs(Q: int, R: int, size: float, seed: int) -> None:
-    inputs = correlated(Q, 3, seed)[1]
-    aware, plain = contract.gain(METHOD, weight(Q, R, seed), max(size, METHOD.sizes(Q, R)[0]), inputs)
-    assert aware <= plain
-
-
-@pytest.mark.parametrize(("Q", "R", "size"), [(40, 33, 0.2), (7, 90, 0.05), (12, 8, 9.0), (5, 5, 0.09)])
-def test_stream_and_nodes(Q: int, R: int, size: float) -> None:
-    compressed = METHOD.compress(weight(Q, R), METHOD.plan(Q, R, size), correlated(Q)[1])
-    contract.check_stream(METHOD, compressed)
-    contract.check_export(METHOD, compressed)
 
 
 def test_a_stream_with_a_wrong_place_is_refused() -> None:

@@ -13,7 +13,7 @@ from models.compression.base import CompressionError, ConvMethod, Method, SizeEr
 from models.compression.builder import OnnxBuilder
 from models.compression.separable_conv import SeparableConv
 from tests.compression import contract
-from tests.compression.matrices import check_round_trip, correlated
+from tests.compression.contract import check_stream, correlated
 
 METHOD = SeparableConv()
 shapes = st.tuples(st.integers(1, 8), st.integers(1, 8), st.integers(1, 6), st.integers(1, 6))
@@ -41,7 +41,7 @@ def test_plan(shape: tuple[int, int, int, int], wish: float) -> None:
         return
     assert plan.relative_size <= min(wish, largest) * (1 + 1e-9)
     assert plan.relative_size + smallest > min(wish, largest)
-    check_round_trip(METHOD, METHOD.compress(kernel_matrix(shape), plan))
+    check_stream(METHOD, METHOD.compress(kernel_matrix(shape), plan))
 
 
 def test_the_kernel_is_the_best_of_its_rank() -> None:

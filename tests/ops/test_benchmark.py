@@ -6,7 +6,7 @@ import pytest
 
 from ops.benchmarks import coders, formats, kernels
 
-KEYS = ["op", "Q", "R", "size", "r", "n", "batch", "threads", "baseline", "seconds", "baseline_seconds", "speedup"]
+KEYS = ["op", "Q", "R", "batch", "threads", "baseline", "seconds", "baseline_seconds", "speedup", "size", "r", "n"]
 
 
 def test_json_rows(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
