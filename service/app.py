@@ -10,10 +10,11 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from models.recogniser import Recogniser
+from models.recognisers import load
 from models.store import ModelStore
 from ops import library
 from service import errors
+from service.admission import Admission
 from service.browser import BrowserHeadersMiddleware, CrossSiteMiddleware
 from service.downloads import StreamPacker
 from service.hub import Hub
@@ -23,6 +24,7 @@ from service.jobs.uploads import body_limit
 from service.keeper import ModelKeeper
 from service.metrics import Metrics
 from service.middleware import BodyLimit, BodyLimitMiddleware, RequestMiddleware
+from service.parity import ParityWatch
 from service.routes import compare, compress, health, jobs, metrics, models, page, transcribe
 from service.scheduler import Scheduler
 from service.settings import Settings
@@ -49,11 +51,16 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         scheduler = Scheduler(
             instruments,
+            Admission(
+                instruments,
+                capacity=settings.queue_length,
+                threads=settings.threads,
+                thread_seconds=settings.queue_seconds,
+                retry_after=settings.retry_after_seconds,
+            ),
             threads=settings.threads,
             batch_size=settings.batch_size,
             batch_wait=settings.batch_wait_seconds,
-            capacity=settings.queue_length,
-            retry_after=settings.retry_after_seconds,
         )
         store = ModelStore(settings.model_folders)
         hub = Hub(
@@ -61,7 +68,7 @@ def create_app(
             instruments,
             wanted=settings.models,
             max_models=settings.max_models,
-            load=partial(Recogniser.load, threads=settings.session_threads),
+            load=partial(load, threads=settings.session_threads),
         )
         keeper = ModelKeeper(settings.home / "models", store, hub)
         service = JobService(settings, hub, keeper, instruments, worker=worker)
@@ -71,7 +78,8 @@ def create_app(
         app.state.packer = StreamPacker()
         app.state.scheduler = scheduler
         app.state.transcriber = Transcriber(hub, scheduler, instruments, max_seconds=settings.max_seconds)
-        async with hub.running(), service.running():
+        instruments.ready.set_function(hub.ready)
+        async with hub.running(), service.running(), ParityWatch(hub, instruments).running(wanted=settings.self_check):
             yield
             await scheduler.close(settings.drain_seconds)
 

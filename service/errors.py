@@ -14,6 +14,7 @@ from models.audio import AudioError, AudioTooLongError, UnsupportedAudioError
 from models.errors import DecoderUnavailableError, UnknownModelError
 from ops.errors import DeepThinError
 from service.jobs.store import JobStoreError
+from service.logs import note
 
 
 class ServiceError(DeepThinError, RuntimeError):
@@ -325,5 +326,6 @@ async def _on_validation_error(_: Request, error: Exception) -> JSONResponse:
 def _response(
     status: int, message: str, kind: str, param: str | None, code: str, headers: Mapping[str, str]
 ) -> JSONResponse:
+    note(error=code)
     body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
     return JSONResponse(body, status_code=status, headers=dict(headers))

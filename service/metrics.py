@@ -14,7 +14,7 @@ from models.package import Manifest
 from models.transcript import StageSeconds
 
 STAGES: Final = ("decode", "features", "queue", "infer", "postprocess")
-SHED_REASONS: Final = ("queue_full", "shutting_down", "client_gone", "jobs_full")
+SHED_REASONS: Final = ("queue_full", "backlog", "shutting_down", "client_gone", "jobs_full", "streams_full")
 JOB_STATES: Final = ("queued", "running", "succeeded", "failed", "cancelled", "quarantined")
 RESTART_CAUSES: Final = ("killed", "crashed", "service")
 UNMATCHED_ROUTE: Final = "unmatched"
@@ -68,6 +68,12 @@ class Metrics:
         self.queue_depth = gauge("deepthin_queue_depth", "Recordings waiting for the network.")
         self.admitted = gauge("deepthin_queue_admitted", "Transcriptions accepted and not yet answered.")
         self.queue_capacity = gauge("deepthin_queue_capacity", "Most transcriptions accepted at once.")
+        self.queue_audio_seconds = gauge(
+            "deepthin_queue_audio_seconds", "Seconds of audio accepted and not yet answered, as far as they count."
+        )
+        self.queue_audio_capacity = gauge(
+            "deepthin_queue_audio_capacity_seconds", "Seconds of audio from which on transcriptions are refused."
+        )
         self.batch_size = histogram("deepthin_batch_size", "Recordings in one batch.", _MODEL, buckets=_BATCH_SIZES)
         self.weight_bytes = gauge(
             "deepthin_model_weight_bytes",
@@ -93,6 +99,14 @@ class Metrics:
             "What each hosted model is; always 1.",
             (*_MODEL, "family", "parent", "relative_size"),
         )
+        self.parity_error = gauge(
+            "deepthin_model_parity_error_ratio",
+            "Difference of the worst operator from its definition on this machine, by the spread of its values.",
+            _MODEL,
+        )
+        self.parity_tolerance = gauge(
+            "deepthin_model_parity_tolerance_ratio", "Largest such difference that rounding can explain.", _MODEL
+        )
         self.jobs = gauge("deepthin_jobs", "Compression jobs that are known, by state.", ("state",))
         self.jobs_capacity = gauge("deepthin_jobs_queue_capacity", "Most compression jobs that may wait.")
         self.job_queue_seconds = histogram(
@@ -113,6 +127,10 @@ class Metrics:
         self.worker_restarts = counter(
             "deepthin_job_worker_restarts_total", "Workers of compression jobs started again, by cause.", ("cause",)
         )
+        self.worker_memory = gauge(
+            "deepthin_job_worker_resident_memory_bytes", "Resident memory of the worker of a job; 0 while none runs."
+        )
+        self.ready = gauge("deepthin_ready", "1 when the default model can answer, as /readyz says; otherwise 0.")
         self.build_info = gauge(
             "deepthin_build_info", "What runs here; always 1.", ("version", "python", "onnxruntime", "instruction_set")
         )
@@ -157,6 +175,11 @@ class Metrics:
         for corpus, delta in wer_delta(manifest, parent).items():
             self.wer_delta.labels(manifest.name, manifest.method, corpus).set(delta)
 
+    def publish_parity(self, manifest: Manifest, *, error: float, tolerance: float) -> None:
+        """Publish how exactly this machine computes a model's operators."""
+        self.parity_error.labels(manifest.name, manifest.method).set(error)
+        self.parity_tolerance.labels(manifest.name, manifest.method).set(tolerance)
+
     def observe_transcription(
         self, manifest: Manifest, *, audio: float, decode: float, queue: float, stages: StageSeconds, total: float
     ) -> None:
@@ -192,6 +215,8 @@ class Metrics:
             self.wer_delta,
             self.model_ready,
             self.model_info,
+            self.parity_error,
+            self.parity_tolerance,
         ):
             instrument.remove_by_labels({"model": name})
 

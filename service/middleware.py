@@ -1,4 +1,4 @@
-"""Pure ASGI middleware: request ids, request metrics, the last resort for errors, and the limit on bodies."""
+"""Pure ASGI middleware: request ids, metrics and a line of log for each request, errors, the limit on bodies."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Final
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import TooLargeError, as_service_error, error_response
+from service.logs import request_log
 from service.metrics import UNMATCHED_ROUTE, Metrics
 
 logger = logging.getLogger(__name__)
@@ -21,11 +23,12 @@ logger = logging.getLogger(__name__)
 REQUEST_ID = "x-request-id"
 
 _USABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_ROUTINE: Final = frozenset({"/livez", "/readyz", "/metrics"})
 _VERBS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class RequestMiddleware:
-    """Gives each request an id (the client's, if it is harmless), measures it, and turns what escaped into a 500."""
+    """Gives each request an id (the client's, if it is harmless), measures and logs it, and turns errors into a 500."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -38,29 +41,70 @@ class RequestMiddleware:
             return
         sent = Headers(scope=scope).get(REQUEST_ID, "")
         request_id = sent if _USABLE_ID.fullmatch(sent) else uuid.uuid4().hex
-        status = 0
+        exchange = _Exchange(request_id)
+        self._metrics.in_progress.inc()
+        with request_log(request_id) as notes:
+            try:
+                await self._app(scope, exchange.receiving(receive), exchange.sending(send))
+            except Exception as error:
+                logger.exception("request failed", extra={"path": scope["path"]})
+                if not exchange.status:
+                    await error_response(as_service_error(error))(scope, receive, exchange.sending(send))
+            finally:
+                self._metrics.in_progress.dec()
+                self._finish(scope, exchange, notes)
 
-        async def send_with_id(message: Message) -> None:
-            nonlocal status
+    def _finish(self, scope: Scope, exchange: _Exchange, notes: Mapping[str, Any]) -> None:
+        seconds = time.perf_counter() - exchange.start
+        route = getattr(scope.get("route"), "path", UNMATCHED_ROUTE)
+        verb = scope["method"] if scope["method"] in _VERBS else "other"
+        self._metrics.requests.labels(route, verb, str(exchange.status)).inc()
+        self._metrics.request_seconds.labels(route).observe(seconds)
+        fields = {
+            "route": route,
+            "verb": verb,
+            "status": exchange.status,
+            "seconds": seconds,
+            "bytes_in": exchange.bytes_in,
+            "bytes_out": exchange.bytes_out,
+            **notes,
+        }
+        # Probes and scrapes come every few seconds, and tell something only when they fail.
+        routine = route in _ROUTINE and exchange.status == 200
+        logger.log(logging.DEBUG if routine else logging.INFO, "request", extra=fields)
+
+
+class _Exchange:
+    """What went over the connection for one request."""
+
+    def __init__(self, request_id: str) -> None:
+        self.start = time.perf_counter()
+        self.status = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self._request_id = request_id
+
+    def receiving(self, receive: Receive) -> Receive:
+        """`receive`, counted."""
+
+        async def counted() -> Message:
+            message = await receive()
+            self.bytes_in += len(message.get("body", b""))
+            return message
+
+        return counted
+
+    def sending(self, send: Send) -> Send:
+        """`send`, counted, with the request's id in the head."""
+
+        async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                status = message["status"]
-                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+                self.status = message["status"]
+                MutableHeaders(scope=message)[REQUEST_ID] = self._request_id
+            self.bytes_out += len(message.get("body", b""))
             await send(message)
 
-        start = time.perf_counter()
-        self._metrics.in_progress.inc()
-        try:
-            await self._app(scope, receive, send_with_id)
-        except Exception as error:
-            logger.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
-            if not status:
-                await error_response(as_service_error(error))(scope, receive, send_with_id)
-        finally:
-            self._metrics.in_progress.dec()
-            route = getattr(scope.get("route"), "path", UNMATCHED_ROUTE)
-            verb = scope["method"] if scope["method"] in _VERBS else "other"
-            self._metrics.requests.labels(route, verb, str(status)).inc()
-            self._metrics.request_seconds.labels(route).observe(time.perf_counter() - start)
+        return counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Work off the event loop: admission, threads, and batches of items that may share one."""
+"""Work off the event loop: threads, and batches of items that may share one."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
-from service.errors import OverloadedError
+from service.admission import Admission, Place
 from service.metrics import Metrics
 
 P = ParamSpec("P")
@@ -49,7 +49,7 @@ class _Job:
 
 
 class Scheduler:
-    """Bounded admission and micro-batching; used from one event loop.
+    """Threads and micro-batching behind a bounded queue; used from one event loop.
 
     A request is first admitted; while it holds its place it may run single jobs (`run`) and batched jobs (`submit`).
     Batched jobs wait in lanes. A lane is served when it holds a whole batch or its oldest job has waited long enough,
@@ -57,62 +57,47 @@ class Scheduler:
     """
 
     def __init__(
-        self, metrics: Metrics, *, threads: int, batch_size: int, batch_wait: float, capacity: int, retry_after: int
+        self, metrics: Metrics, admission: Admission, *, threads: int, batch_size: int, batch_wait: float
     ) -> None:
         """
         Args:
-            metrics: where depth and shed requests are counted.
+            metrics: where the depth is counted.
+            admission: who may come in.
             threads: threads for all work.
             batch_size: most items in a batch.
             batch_wait: longest that an item waits for company, in seconds.
-            capacity: most requests admitted at once.
-            retry_after: what refused clients are told, in seconds.
         """
         self._metrics = metrics
         self._threads = threads
         self._batch_size = batch_size
         self._batch_wait = batch_wait
-        self._capacity = capacity
-        self._retry_after = retry_after
+        self._admission = admission
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="deepthin")
         self._lanes: dict[Hashable, deque[_Job]] = {}
         self._batches: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._admitted = 0
         self._closing = False
-        self._empty = asyncio.Event()
-        self._empty.set()
-        metrics.queue_capacity.set(capacity)
 
     @property
     def admitted(self) -> int:
         """Requests accepted and not yet finished."""
-        return self._admitted
+        return self._admission.admitted
 
     def require_room(self) -> None:
         """Refuse now if `admit` would.
 
         Raises:
-            OverloadedError: no place is free, or the service is shutting down.
+            OverloadedError: the queue is full, or the service is shutting down.
         """
-        if self._closing:
-            self._shed("shutting_down", "the service is shutting down")
-        if self._admitted >= self._capacity:
-            self._shed("queue_full", f"all {self._capacity} places in the queue are taken; try again later")
+        self._admission.require_room()
 
-    @contextmanager
-    def admit(self) -> Iterator[None]:
-        """Hold a place in the queue.
+    def admit(self, seconds: float = 0.0) -> AbstractContextManager[Place]:
+        """Hold a place in the queue for a request with about `seconds` of audio.
 
         Raises:
             OverloadedError: as `require_room`.
         """
-        self.require_room()
-        self._set_admitted(self._admitted + 1)
-        try:
-            yield
-        finally:
-            self._set_admitted(self._admitted - 1)
+        return self._admission.admit(seconds)
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[T, float]:
         """Call `work` in a thread; its result and the seconds it took, waiting for a thread not counted."""
@@ -147,8 +132,9 @@ class Scheduler:
     async def close(self, drain_seconds: float) -> None:
         """Refuse new requests, wait for those admitted, and after `drain_seconds` give up on the rest."""
         self._closing = True
+        self._admission.close()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._empty.wait(), drain_seconds)
+            await asyncio.wait_for(self._admission.drained(), drain_seconds)
         if self._timer is not None:
             self._timer.cancel()
         for jobs in self._lanes.values():
@@ -159,18 +145,6 @@ class Scheduler:
             batch.cancel()
         await asyncio.gather(*self._batches, return_exceptions=True)
         self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _shed(self, reason: str, message: str) -> None:
-        self._metrics.shed.labels(reason).inc()
-        raise OverloadedError(message, reason=reason, retry_after=self._retry_after)
-
-    def _set_admitted(self, count: int) -> None:
-        self._admitted = count
-        self._metrics.admitted.set(count)
-        if count:
-            self._empty.clear()
-        else:
-            self._empty.set()
 
     def _update_depth(self) -> None:
         self._metrics.queue_depth.set(sum(not job.answer.done() for jobs in self._lanes.values() for job in jobs))
@@ -187,7 +161,7 @@ class Scheduler:
 
     def _batch_done(self, batch: asyncio.Task[None]) -> None:
         self._batches.discard(batch)
-        if not self._closing or self._admitted:
+        if not self._closing or self._admission.admitted:
             self._pump()
 
     def _next_batch(self) -> list[_Job]:

@@ -1,4 +1,4 @@
-"""uvicorn, taught to end streams of events when it is told to stop."""
+"""uvicorn, taught to end streams of events when it is told to stop, and to log as we do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ class Server(uvicorn.Server):
                 app,
                 host=settings.host,
                 port=settings.port,
-                log_level=settings.log_level,
+                # Its records go where ours go; the middleware logs requests better.
+                log_config=None,
+                access_log=False,
                 timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
             )
         )

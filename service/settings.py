@@ -34,12 +34,14 @@ class Settings(BaseSettings):
         batch_size: most recordings in one batch; 1 turns batching off.
         batch_wait_seconds: longest that a recording waits for others to share a batch with.
         queue_length: requests accepted and not yet answered; further ones are refused with 503.
-        retry_after_seconds: how long a refused client is told to wait.
+        queue_seconds: seconds of audio accepted and not yet answered, for each of the threads; further recordings are
+            refused with 503. One recording counts as no more than this, however long it is.
+        retry_after_seconds: shortest time that a refused client is told to wait; with a long backlog it is told more.
         max_bytes: largest request body.
         max_seconds: longest recording.
+        max_compared: most models that one recording is compared through at once.
         body_timeout_seconds: longest that a client may take to send its body.
         drain_seconds: longest that accepted requests may take to finish at shutdown.
-        max_compared: most models that one recording is compared through at once.
         data: further folder with corpora that compression jobs may name, beside `corpora` in `home`.
         max_checkpoint_bytes: largest checkpoint that may be posted for compression.
         max_corpus_bytes: largest zip of recordings that may be posted with it.
@@ -51,10 +53,13 @@ class Settings(BaseSettings):
         job_threads: threads of a compression job.
         job_memory_bytes: memory of a compression job; one that needs more fails. Half of the machine's by default.
         job_nice: how far a compression job stands back for everything else, as for the command `nice`.
+        job_idle: whether a compression job gets the processor and the disk only when nothing else wants them (Linux).
         job_attempts: how often in a row a worker may be killed within one stage before its job fails.
         job_seconds: longest that a worker may run.
+        self_check: whether the operators of every model are checked against their definitions once it is loaded.
         api_keys: keys of which every client must send one (`Authorization: Bearer KEY`); empty lets everyone in.
-        log_level: least severe messages that are logged.
+        log_level: least severe messages that are logged; debug adds a line for each probe and scrape that went well.
+        log_format: json for one object a line, text for people; auto is text on a terminal and json elsewhere.
     """
 
     model_config = SettingsConfigDict(env_prefix="DEEPTHIN_", extra="ignore", frozen=True)
@@ -69,15 +74,16 @@ class Settings(BaseSettings):
     batch_size: Annotated[int, Field(ge=1, le=256)] = 8
     batch_wait_seconds: Annotated[float, Field(ge=0, le=10)] = 0.005
     queue_length: Annotated[int, Field(ge=1)] = 64
+    queue_seconds: Annotated[float, Field(gt=0)] = 60.0
     retry_after_seconds: Annotated[int, Field(ge=1)] = 1
     max_bytes: Annotated[int, Field(ge=1)] = 32 * 1024 * 1024
     max_seconds: Annotated[float, Field(gt=0)] = 600.0
+    max_compared: Annotated[int, Field(ge=1, le=64)] = 8
     body_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
     drain_seconds: Annotated[float, Field(ge=0)] = 30.0
     data: Path | None = None
     max_checkpoint_bytes: Annotated[int, Field(ge=1)] = 1024 * 1024 * 1024
     max_corpus_bytes: Annotated[int, Field(ge=1)] = 256 * 1024 * 1024
-    max_compared: Annotated[int, Field(ge=1, le=64)] = 8
     upload_timeout_seconds: Annotated[float, Field(gt=0)] = 900.0
     min_free_bytes: Annotated[int, Field(ge=0)] = 256 * 1024 * 1024
     max_queued_jobs: Annotated[int, Field(ge=1)] = 16
@@ -85,11 +91,14 @@ class Settings(BaseSettings):
     jobs_kept: Annotated[int, Field(ge=1)] = 1000
     job_threads: Annotated[int, Field(ge=1, le=256)] = 1
     job_memory_bytes: Annotated[int, Field(ge=256 * 1024 * 1024)] = Field(default_factory=half_of_memory)
-    job_nice: Annotated[int, Field(ge=0, le=19)] = 10
+    job_nice: Annotated[int, Field(ge=0, le=19)] = 19
+    job_idle: bool = True
     job_attempts: Annotated[int, Field(ge=1)] = 10
     job_seconds: Annotated[float, Field(gt=0)] = 86_400.0
+    self_check: bool = True
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "json", "text"] = "auto"
 
     @field_validator("models", "api_keys", mode="before")
     @classmethod

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from typing import Any
 
 from pydantic import ValidationError
 
 from ops.errors import DeepThinError
+from service import logs
 from service.cli.common import Parsers
 from service.settings import Settings
 
@@ -32,6 +32,7 @@ def add_to(commands: Parsers) -> None:
     parser.add_argument("--model", action="append", metavar="NAME", help="host only this model; may be repeated")
     parser.add_argument("--threads", type=int, help="threads for work on audio (one for each core)")
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="what to log (info)")
+    parser.add_argument("--log-format", choices=("auto", "json", "text"), help="text on a terminal, else json (auto)")
     parser.set_defaults(run=run)
 
 
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from service.server import Server
 
     settings = _settings(args)
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    logs.configure(settings.log_level, settings.log_format)
     server = Server(create_app(settings), settings)
     server.run()
     return 0 if server.started else 1
@@ -54,6 +55,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         "models": args.model and tuple(args.model),
         "threads": args.threads,
         "log_level": args.log_level,
+        "log_format": args.log_format,
     }
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})

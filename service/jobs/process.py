@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import platform
 import signal
 import sys
 import threading
@@ -18,6 +19,9 @@ from typing import Final
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _PR_SET_PDEATHSIG: Final = 1
 _LIKELY_VICTIM = "600"
+_IOPRIO_SET: Final = {"x86_64": 251, "aarch64": 30}
+_IOPRIO_WHO_PROCESS: Final = 1
+_IOPRIO_IDLE: Final = 3 << 13
 
 
 class WorkerProcess:
@@ -45,6 +49,13 @@ class WorkerProcess:
     def pid(self) -> int:
         """Its process id, which is that of its group too."""
         return self._process.pid
+
+    def resident_bytes(self) -> int:
+        """Resident memory; 0 once it has ended, and where there is no /proc to tell."""
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            pages = Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1]
+            return int(pages) * os.sysconf("SC_PAGE_SIZE")
+        return 0
 
     async def wait(self, seconds: float) -> int | None:
         """The exit code (negative: the signal that ended it), or None if it still runs after `seconds`."""
@@ -77,12 +88,34 @@ def worker_environment(threads: int, **extra: str) -> dict[str, str]:
     return environment
 
 
-def stand_back(nice: int) -> None:
-    """Let every other process go first; when memory runs out, be the one that is ended."""
+def stand_back(nice: int, *, idle: bool) -> None:
+    """Let every other process go first, on processor and disk; when memory runs out, be the one that is ended.
+
+    Args:
+        nice: how far to stand back, from 0 to 19.
+        idle: to get anything at all only while nobody else wants it. Linux alone knows that.
+    """
     with contextlib.suppress(OSError):
         os.nice(nice)
+    if sys.platform == "linux":
+        # Where sessions share the processor among them, niceness counts only within the worker's own session.
+        _tell_kernel("autogroup", str(nice))
+        _tell_kernel("oom_score_adj", _LIKELY_VICTIM)
+        if idle:
+            with contextlib.suppress(OSError):
+                os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+            _idle_on_disk()
+
+
+def _tell_kernel(name: str, value: str) -> None:
     with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(_LIKELY_VICTIM, encoding="ascii")
+        (Path("/proc/self") / name).write_text(value, encoding="ascii")
+
+
+def _idle_on_disk() -> None:
+    # The C library has no name for this call.
+    if (number := _IOPRIO_SET.get(platform.machine())) is not None:
+        ctypes.CDLL(None, use_errno=True).syscall(number, _IOPRIO_WHO_PROCESS, 0, _IOPRIO_IDLE)
 
 
 def die_with(parent: int) -> None:

@@ -156,7 +156,7 @@ class JobService:
             raise self._overloaded(_QUEUE_FULL, "jobs_full") from error
         finally:
             self._uploads -= 1
-        logger.info("job %s accepted: model %s by %s", job.id, job.model, job.method)
+        logger.info("job accepted", extra={"job": job.id, "model": job.model, "method": job.method})
         if self._supervisor is not None:
             self._supervisor.wake()
         return job

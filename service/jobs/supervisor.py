@@ -111,7 +111,7 @@ class Supervisor:
             self.release()
 
     async def _run(self, job: Job) -> None:
-        logger.info("job %s (model %s) starts", job.id, job.model)
+        logger.info("job started", extra={"job": job.id, "model": job.model})
         if job.started is None:
             self.metrics.job_queue_seconds.observe(max(0.0, time.time() - job.created))
         else:
@@ -149,24 +149,32 @@ class Supervisor:
                 DEEPTHIN_HOME=str(self.settings.home),
                 DEEPTHIN_JOB_THREADS=str(self.settings.job_threads),
                 DEEPTHIN_JOB_NICE=str(self.settings.job_nice),
+                DEEPTHIN_JOB_IDLE=str(self.settings.job_idle),
                 DEEPTHIN_JOB_MEMORY_BYTES=str(self.settings.job_memory_bytes),
                 **({} if self.settings.data is None else {"DEEPTHIN_DATA": str(self.settings.data)}),
             ),
             log=folder / LOG,
         )
         deadline = time.monotonic() + self.settings.job_seconds
+        self.metrics.worker_memory.set_function(worker.resident_bytes)
+        stage = job.stage
         try:
             while True:
                 code = await worker.wait(_POLL_SECONDS)
                 if code is not None:
                     return _End(code=code)
-                if (await self._current(job)).cancelling:
+                current = await self._current(job)
+                if current.cancelling:
                     return _End(stopped="cancelled")
+                if current.stage != stage:
+                    stage = current.stage
+                    logger.info("job stage", extra={"job": job.id, "stage": stage})
                 if time.monotonic() > deadline:
                     return _End(stopped=f"it took longer than {self.settings.job_seconds:g} seconds")
         finally:
             # A service that shuts down must not leave its worker behind.
             await worker.stop(_GRACE_SECONDS)
+            self.metrics.worker_memory.set_function(lambda: 0)
 
     async def _after_death(self, job: Job, end: _End, *, again: bool) -> None:
         assert end.code is not None
@@ -178,7 +186,7 @@ class Supervisor:
             )
         deaths = await asyncio.to_thread(self.store.died, job.id, again=again)
         self.metrics.worker_restarts.labels("killed" if end.code < 0 else "crashed").inc()
-        logger.warning("job %s: %s, %d times since it finished a stage", job.id, reason, deaths)
+        logger.warning("job worker ended", extra={"job": job.id, "stage": job.stage, "reason": reason, "times": deaths})
         if deaths >= self.settings.job_attempts:
             place = f" in stage {job.stage}" if job.stage else ""
             await self._finish(job, JobState.FAILED, f"{reason}, {deaths} times in a row{place}")
@@ -210,7 +218,7 @@ class Supervisor:
             return
         except Exception as error:
             # Whatever the network does when it is loaded must not end the supervisor.
-            logger.exception("job %s: the model cannot be hosted", job.id)
+            logger.exception("job's model cannot be hosted", extra={"job": job.id, "model": job.model})
             await self._finish(job, JobState.FAILED, f"the model cannot be hosted: {type(error).__name__}: {error}")
             return
         if installed.name != job.model:
@@ -222,12 +230,14 @@ class Supervisor:
         await asyncio.to_thread(self.store.finish, job.id, state, reason, hosted=hosted)
 
     async def _close(self, job: Job) -> None:
-        logger.info("job %s %s%s", job.id, job.state, f": {job.reason}" if job.reason else "")
+        seconds = (job.finished or 0) - (job.started or 0)
+        end = {"model": job.model, "state": job.state.value, "reason": job.reason, "seconds": seconds}
+        logger.info("job ended", extra={"job": job.id, **end})
         await asyncio.to_thread(self.folders.strip, job.id)
         for gone in await asyncio.to_thread(self.store.forget, self.settings.jobs_kept):
             await asyncio.to_thread(self.folders.remove, gone)
         stages = await asyncio.to_thread(self.store.stage_seconds, job.id)
-        self.metrics.observe_job(job.method, job.state, (job.finished or 0) - (job.started or 0), stages)
+        self.metrics.observe_job(job.method, job.state, seconds, stages)
 
     async def _current(self, job: Job) -> Job:
         current = await asyncio.to_thread(self.store.get, job.id)

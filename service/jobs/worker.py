@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ops.errors import DeepThinError
+from service import logs
 from service.jobs.corpora import Corpora
 from service.jobs.folders import JobFolders
 from service.jobs.memory import memory_limit
@@ -64,8 +65,8 @@ def main(argv: Sequence[str] | None = None, *, pipeline: Pipeline | None = None)
     if args.parent is not None:
         die_with(args.parent)
     settings = Settings()
-    stand_back(settings.job_nice)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    stand_back(settings.job_nice, idle=settings.job_idle)
+    logs.configure("info", settings.log_format)
     folders = JobFolders(settings.home / "jobs")
     store = JobStore(folders.root)
     try:
@@ -108,10 +109,10 @@ def _work(
         # Not the job's fault; the next worker may be able to say how it goes.
         raise
     except DeepThinError as error:
-        logger.info("job %s failed: %s", job_id, error)
+        logger.info("job failed", extra={"job": job_id, "reason": str(error)})
         store.finish(job_id, JobState.FAILED, str(error))
     except Exception as error:
-        logger.exception("job %s failed", job_id)
+        logger.exception("job failed", extra={"job": job_id})
         store.finish(job_id, JobState.FAILED, f"internal error: {type(error).__name__} (the log of the job says more)")
     else:
         places = {"package": outcome.package, "transport": outcome.transport, "report": outcome.report}

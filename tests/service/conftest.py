@@ -55,7 +55,7 @@ def settings(home: Path) -> Callable[..., Settings]:
 
     def make(**changes: Any) -> Settings:
         return Settings(
-            **{"home": home, "models": ("tiny-dense", "tiny-thin", "tiny-recurrent"), "threads": 2, **changes}
+            **{"home": home, "models": ("tiny-dense", "tiny-thin", "tiny-recurrent"), "threads": 2, "self_check": False, **changes}
         )
 
     return make
@@ -79,7 +79,7 @@ def compress(settings: Callable[..., Settings]) -> Compress:
 
     @asynccontextmanager
     async def start(**changes: Any) -> AsyncIterator[httpx.AsyncClient]:
-        changes = {"models": ("tiny-dense",), "min_free_bytes": 0, "job_nice": 0, **changes}
+        changes = {"models": ("tiny-dense",), "min_free_bytes": 0, "job_nice": 0, "job_idle": False, **changes}
         async with running(create_app(settings(**changes), worker=WORKER)) as client:
             yield client
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from service import logs
 from service.app import create_app
 from service.server import Server
 from service.settings import Settings
@@ -14,4 +15,5 @@ from tests.service.jobs import WORKER
 
 if __name__ == "__main__":
     settings = Settings()
+    logs.configure(settings.log_level, settings.log_format)
     Server(create_app(settings, worker=WORKER), settings).run()

@@ -133,7 +133,6 @@ async def test_unexpected_failure_is_a_500_without_internals(
     response = await client.post("/transcribe", content=SPEECH, headers={"x-request-id": "abc-1"})
     assert "secret" not in assert_error(response, 500, code="internal_error")
     assert response.headers["x-request-id"] == "abc-1"
-    assert "abc-1" in caplog.text
     assert "secret detail" in caplog.text
     monkeypatch.undo()
     assert (await client.post("/transcribe", content=SPEECH)).status_code == 200

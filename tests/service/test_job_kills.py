@@ -37,6 +37,7 @@ class Service:
             "DEEPTHIN_PORT": "0",
             "DEEPTHIN_MODELS": "tiny-dense",
             "DEEPTHIN_JOB_NICE": "0",
+            "DEEPTHIN_JOB_IDLE": "false",
             "DEEPTHIN_MIN_FREE_BYTES": "0",
         }
         with log.open("wb") as output:

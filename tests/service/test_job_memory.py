@@ -56,7 +56,7 @@ def hungry(op: str) -> bytes:
 @pytest.mark.parametrize("op", ["ConstantOfShape", "Expand", "Tile"])
 async def test_a_hungry_network_fails_its_own_job(settings: Callable[..., Settings], home: Path, op: str) -> None:
     limit = 1 << 30
-    chosen = settings(models=("tiny-dense",), min_free_bytes=0, job_nice=0, job_memory_bytes=limit)
+    chosen = settings(models=("tiny-dense",), min_free_bytes=0, job_nice=0, job_idle=False, job_memory_bytes=limit)
     async with running(create_app(chosen)) as client:
         spec = '{"name": "made", "method": "int8", "host": false}'
         files = {"checkpoint": ("net.onnx", hungry(op))}

@@ -1,4 +1,4 @@
-"""Admission, batching, cancellation and draining."""
+"""Batching, cancellation and draining."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from service.admission import Admission
 from service.errors import OverloadedError
 from service.metrics import Metrics
 from service.scheduler import Scheduler
@@ -21,8 +22,10 @@ pytestmark = pytest.mark.anyio
 
 def make(**changes: Any) -> tuple[Scheduler, CollectorRegistry]:
     registry = CollectorRegistry()
-    options = {"threads": 2, "batch_size": 4, "batch_wait": 0.01, "capacity": 8, "retry_after": 3, **changes}
-    return Scheduler(Metrics(registry, instruction_set="scalar"), **options), registry
+    metrics = Metrics(registry, instruction_set="scalar")
+    admission = Admission(metrics, capacity=8, threads=2, thread_seconds=60, retry_after=3)
+    options = {"threads": 2, "batch_size": 4, "batch_wait": 0.01, **changes}
+    return Scheduler(metrics, admission, **options), registry
 
 
 class Gate:
@@ -96,22 +99,6 @@ async def test_depth_counts_those_that_wait() -> None:
     gate.open.set()
     await asyncio.gather(*tasks)
     assert registry.get_sample_value("deepthin_queue_depth") == 0
-    await scheduler.close(1)
-
-
-async def test_full_queue_refuses_and_recovers() -> None:
-    scheduler, registry = make(capacity=2)
-    with scheduler.admit():
-        with scheduler.admit():
-            for attempt in (scheduler.require_room, scheduler.admit().__enter__):
-                with pytest.raises(OverloadedError) as caught:
-                    attempt()
-                assert caught.value.status == 503
-                assert caught.value.headers == {"Retry-After": "3"}
-            assert registry.get_sample_value("deepthin_queue_admitted") == 2
-        scheduler.require_room()
-    assert registry.get_sample_value("deepthin_queue_admitted") == 0
-    assert registry.get_sample_value("deepthin_requests_shed_total", {"reason": "queue_full"}) == 2
     await scheduler.close(1)
 
 
@@ -200,18 +187,18 @@ async def test_closing_gives_up_after_its_time() -> None:
 
 
 async def test_overloaded_service_answers_503_and_stays_healthy(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    from models.recogniser import Recogniser
+    from models.recognisers.phones import PhoneRecogniser
 
     clip = encode(babble(0.5))
     release = threading.Event()
-    original = Recogniser.features
+    original = PhoneRecogniser.features
 
-    def slow(self: Recogniser, audio: Any) -> Any:
+    def slow(self: PhoneRecogniser, audio: Any) -> Any:
         assert release.wait(120)
         return original(self, audio)
 
     async with serve(queue_length=2, retry_after_seconds=7) as client:
-        monkeypatch.setattr(Recogniser, "features", slow)
+        monkeypatch.setattr(PhoneRecogniser, "features", slow)
         accepted = [asyncio.create_task(client.post("/transcribe", content=clip)) for _ in range(2)]
         scheduler = app_of(client).state.scheduler
         await until(lambda: scheduler.admitted == 2)
@@ -228,24 +215,24 @@ async def test_overloaded_service_answers_503_and_stays_healthy(serve: Serve, mo
 
 async def test_client_that_goes_away_frees_its_place(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """The work of a client that closed its connection is dropped at the next stage."""
-    from models.recogniser import Recogniser
+    from models.recognisers.phones import PhoneRecogniser
 
     clip = encode(babble(0.5))
     release, inferred = threading.Event(), []
-    original = Recogniser.features
-    log_probs = Recogniser.log_probs
+    original = PhoneRecogniser.features
+    infer = PhoneRecogniser.infer
 
-    def slow(self: Recogniser, audio: Any) -> Any:
+    def slow(self: PhoneRecogniser, audio: Any) -> Any:
         assert release.wait(120)
         return original(self, audio)
 
-    def spy(self: Recogniser, features: Any) -> Any:
+    def spy(self: PhoneRecogniser, features: Any) -> Any:
         inferred.append(len(features))
-        return log_probs(self, features)
+        return infer(self, features)
 
     async with serve() as client:
-        monkeypatch.setattr(Recogniser, "features", slow)
-        monkeypatch.setattr(Recogniser, "log_probs", spy)
+        monkeypatch.setattr(PhoneRecogniser, "features", slow)
+        monkeypatch.setattr(PhoneRecogniser, "infer", spy)
         app = app_of(client)
         gone = asyncio.Event()
         body = iter([{"type": "http.request", "body": clip, "more_body": False}])

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from service import settings_reference
 from service.settings import Settings
+from service.settings_reference import UndocumentedSettingError, reference
+
+COMMITTED = Path(__file__).parents[2] / "docs" / "configuration.md"
 
 
 def test_environment_variables_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -37,3 +41,25 @@ def test_bad_values_are_refused(monkeypatch: pytest.MonkeyPatch, name: str, valu
     monkeypatch.setenv(f"DEEPTHIN_{name}", value)
     with pytest.raises(ValidationError, match=name.lower()):
         Settings()
+
+
+def test_the_reference_is_what_the_settings_are(tmp_path: Path) -> None:
+    assert settings_reference.main([str(tmp_path / "written.md")]) == 0
+    command = "python -m service.settings_reference docs/configuration.md"
+    assert (tmp_path / "written.md").read_text() == COMMITTED.read_text(), f"run `{command}`"
+
+
+def test_the_reference_gives_limits_defaults_and_meanings() -> None:
+    rows = {line.split("`")[1]: line for line in reference().splitlines() if line.startswith("| `")}
+    assert set(rows) == {f"DEEPTHIN_{name.upper()}" for name in Settings.model_fields}
+    assert rows["DEEPTHIN_PORT"] == "| `DEEPTHIN_PORT` | whole number from 0 to 65535 | `8000` | port to listen on |"
+    assert "| number above 0 | `600` |" in rows["DEEPTHIN_MAX_SECONDS"]
+    assert "| `true` or `false` | `true` |" in rows["DEEPTHIN_JOB_IDLE"]
+    assert "| `auto`, `json`, `text` | `auto` |" in rows["DEEPTHIN_LOG_FORMAT"]
+    assert "| list | none |" in rows["DEEPTHIN_API_KEYS"]
+
+
+def test_a_setting_without_a_meaning_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Settings, "__doc__", "Settings.\n\n    Attributes:\n        host: address.\n")
+    with pytest.raises(UndocumentedSettingError, match="'port'"):
+        reference()
