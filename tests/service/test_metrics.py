@@ -44,6 +44,8 @@ NAMES = {
     "deepthin_job_duration_seconds": "histogram",
     "deepthin_job_stage_duration_seconds": "histogram",
     "deepthin_job_worker_restarts": "counter",
+    "deepthin_job_worker_resident_memory_bytes": "gauge",
+    "deepthin_ready": "gauge",
     "deepthin_build_info": "gauge",
     "deepthin_process_resident_memory_bytes": "gauge",
 }
@@ -154,7 +156,7 @@ async def test_clients_cannot_make_series(client: httpx.AsyncClient) -> None:
 async def test_series_of_failures_exist_from_the_start(serve: Serve) -> None:
     async with serve() as client:
         samples = await scrape(client)
-    for reason in ("queue_full", "shutting_down", "client_gone", "jobs_full"):
+    for reason in ("queue_full", "backlog", "shutting_down", "client_gone", "jobs_full", "streams_full"):
         assert value(samples, "deepthin_requests_shed_total", reason=reason) == 0
     for state in JobState:
         assert value(samples, "deepthin_jobs", state=state.value) == 0
