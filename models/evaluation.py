@@ -10,6 +10,7 @@ from pathlib import Path
 
 from models.audio import decode
 from models.errors import CorpusError, EvaluationUnavailableError
+from models.plain_text import plain_words
 from models.recognisers import Recogniser
 
 _COLUMNS = ("utterance", "path", "transcript")
@@ -82,7 +83,7 @@ def evaluate(
     decoder: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Transcribe a corpus and score it, ignoring case; recordings are taken one at a time, as a user's would be.
+    """Transcribe a corpus and score its words (see `plain_words`); recordings are taken one at a time, as a user's.
 
     Args:
         recogniser: the model.
@@ -112,8 +113,8 @@ def evaluate(
         [transcript] = recogniser.transcribe([audio], decoder=decoder)
         processing_seconds += time.perf_counter() - start
         audio_seconds += audio.seconds
-        references.append(" ".join(utterance.transcript.lower().split()))
-        hypotheses.append(transcript.text)
+        references.append(" ".join(plain_words(utterance.transcript)))
+        hypotheses.append(" ".join(plain_words(transcript.text)))
         if progress is not None:
             progress(done, len(corpus))
     words = jiwer.process_words(references, hypotheses)

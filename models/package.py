@@ -5,14 +5,23 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
-from models.errors import ManifestError, NoTranscriptionError, PackageMissingError
+from models.errors import ManifestError, NoTranscriptionError, PackageError, PackageMissingError
+from models.family_settings import CtcSettings, MoonshineSettings, Strict
 from models.features import FrontEnd, FrontEndError
 
 FORMAT: Final = 1
@@ -27,12 +36,7 @@ Rate = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 
 
-class _Strict(BaseModel):
-    # A field that is misspelt, or that a later format added, must not be dropped without a word.
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class State(_Strict):
+class State(Strict):
     """One recurrent state of the graph, zero at the start of a recording.
 
     Attributes:
@@ -46,7 +50,7 @@ class State(_Strict):
     shape: tuple[Annotated[int, Field(gt=0)], ...]
 
 
-class Weights(_Strict):
+class Weights(Strict):
     """Size of the weights, worked out from their shapes and types rather than measured.
 
     Attributes:
@@ -64,7 +68,7 @@ class Weights(_Strict):
     transport_bytes: Count | None = None
 
 
-class Quality(_Strict):
+class Quality(Strict):
     """Accuracy and speed measured on one corpus; rates are ratios, not per cent.
 
     Attributes:
@@ -82,13 +86,14 @@ class Quality(_Strict):
     words: Count
 
 
-class Manifest(_Strict):
+class Manifest(Strict):
     """What `manifest.json` says (format 1).
 
     Attributes:
         format: version of these fields.
         name: the model's name, also the name of its folder.
         family: kind of network; "network" is one that gives no text: front end, units and decoder may be missing.
+            "moonshine" and "ctc" are networks made elsewhere, described by the field of the same name.
         method: compression method of its weight matrices, "dense" when there is none, "mixed" when there are several.
         methods: compression method by the name of the weight, for those that are compressed; may be empty.
         relative_size: stored size of the weight matrices by their dense size.
@@ -104,6 +109,8 @@ class Manifest(_Strict):
         graph: name of the decoding graph, or None when the model has greedy decoding only.
         decoder: options of the graph decoder; `prior_scale` is the share of `log_priors` taken off.
         log_priors: natural log of each unit's mean posterior on the training data; empty when not known.
+        moonshine: what the family moonshine needs besides; None for the others.
+        ctc: what the family ctc needs besides; None for the others.
         weights: size of the weights.
         quality: accuracy by corpus.
         licence: licence of the weights.
@@ -112,9 +119,9 @@ class Manifest(_Strict):
 
     format: Literal[1] = FORMAT
     name: Name
-    family: Literal["tfkaldi", "deepspeech", "network"]
+    family: Literal["tfkaldi", "deepspeech", "moonshine", "ctc", "network"]
     method: Name = "dense"
-    methods: dict[str, Name] = {}
+    methods: dict[str, Name] = Field(default_factory=dict)
     relative_size: Annotated[float, Field(gt=0, le=1)] = 1.0
     parent: Name | None = None
     description: str = ""
@@ -126,10 +133,12 @@ class Manifest(_Strict):
     right_context: Count = 0
     states: tuple[State, ...] = ()
     graph: Name | None = None
-    decoder: dict[str, float | int | bool | str] = {}
+    decoder: dict[str, float | int | bool | str] = Field(default_factory=dict)
     log_priors: tuple[Annotated[float, Field(le=0)], ...] = ()
+    moonshine: MoonshineSettings | None = None
+    ctc: CtcSettings | None = None
     weights: Weights
-    quality: dict[str, Quality] = {}
+    quality: dict[str, Quality] = Field(default_factory=dict)
     licence: str = ""
     attribution: str = ""
 
@@ -155,10 +164,14 @@ class Manifest(_Strict):
 
     @model_validator(mode="after")
     def _can_transcribe(self) -> Manifest:
-        if self.family != "network" and (self.front_end is None or len(self.units) < 2):
+        ours = self.family in ("tfkaldi", "deepspeech")
+        if ours and (self.front_end is None or len(self.units) < 2):
             raise ValueError(f"a model of family {self.family!r} needs front_end and at least two units")
-        if self.family == "network" and self.graph is not None:
-            raise ValueError("a model of family 'network' has no decoding graph")
+        if not ours and self.graph is not None:
+            raise ValueError(f"a model of family {self.family!r} has no decoding graph")
+        for name, settings in (("moonshine", self.moonshine), ("ctc", self.ctc)):
+            if (settings is not None) != (self.family == name):
+                raise ValueError(f"the field {name!r} belongs to the family of that name, which needs it")
         return self
 
     @model_validator(mode="after")
@@ -186,6 +199,27 @@ class Manifest(_Strict):
             raise NoTranscriptionError(f"model {self.name} has no front end")
         return FrontEnd.from_dict(self.front_end)
 
+    @model_serializer(mode="wrap")
+    def _without_other_families(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = write(self)
+        return {name: value for name, value in fields.items() if value is not None or name not in ("moonshine", "ctc")}
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Names of the package's ONNX files."""
+        return (GRAPH_FILE,) if self.moonshine is None else (self.moonshine.encoder, self.moonshine.decoder)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of all files of the package besides its manifest."""
+        vocabulary = next((part for part in (self.moonshine, self.ctc) if part is not None), None)
+        if vocabulary is None:
+            return self.networks
+        return (
+            *self.networks,
+            vocabulary.tokenizer if isinstance(vocabulary, MoonshineSettings) else vocabulary.tokens,
+        )
+
     def with_transport_bytes(self, size: int | None) -> Manifest:
         """The same, saying that the model's bitstream has `size` bytes."""
         return self.model_copy(update={"weights": self.weights.model_copy(update={"transport_bytes": size})})
@@ -210,7 +244,13 @@ class ModelPackage:
 
     @property
     def graph_file(self) -> Path:
-        """The ONNX file."""
+        """The ONNX file.
+
+        Raises:
+            PackageError: the model consists of several.
+        """
+        if len(self.manifest.networks) > 1:
+            raise PackageError(f"model {self.manifest.name} consists of {len(self.manifest.networks)} networks")
         return self.path / GRAPH_FILE
 
     def disk_bytes(self) -> int:
@@ -226,19 +266,21 @@ class ModelPackage:
             ManifestError: the manifest cannot be understood; the message names the field.
         """
         path = Path(path)
-        for name in (MANIFEST_FILE, GRAPH_FILE):
-            if not (path / name).is_file():
-                raise PackageMissingError(f"{path} is not a model package: it has no {name}")
         file = path / MANIFEST_FILE
+        _require(file)
         if file.stat().st_size > _LARGEST_MANIFEST:
             raise ManifestError(f"{file} is larger than {_LARGEST_MANIFEST} bytes")
-        return cls(path, parse_manifest(file.read_bytes(), str(file)))
+        manifest = parse_manifest(file.read_bytes(), str(file))
+        for name in manifest.files:
+            _require(path / name)
+        return cls(path, manifest)
 
     @classmethod
-    def save(cls, folder: Path | str, manifest: Manifest, graph: bytes) -> ModelPackage:
+    def save(cls, folder: Path | str, manifest: Manifest, graph: bytes | Mapping[str, Path]) -> ModelPackage:
         """Write a package under `folder`, in a folder of the model's name, replacing the one that is there.
 
-        Readers see the whole old package or the whole new one, save for the instant between two renames.
+        `graph` is `model.onnx`, or where each of the manifest's files is copied from. Readers see the whole old package
+        or the whole new one, save for the instant between two renames.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -246,7 +288,11 @@ class ModelPackage:
         draft = Path(tempfile.mkdtemp(prefix=f".{manifest.name}-", dir=folder))
         try:
             draft.chmod(0o755)
-            (draft / GRAPH_FILE).write_bytes(graph)
+            if isinstance(graph, bytes):
+                (draft / GRAPH_FILE).write_bytes(graph)
+            else:
+                for name in manifest.files:
+                    shutil.copyfile(graph[name], draft / name)
             (draft / MANIFEST_FILE).write_bytes(manifest_text(manifest))
             if target.exists():
                 old = Path(tempfile.mkdtemp(prefix=f".{manifest.name}-old-", dir=folder))
@@ -259,6 +305,11 @@ class ModelPackage:
             shutil.rmtree(draft, ignore_errors=True)
             raise
         return cls(target, manifest)
+
+
+def _require(file: Path) -> None:
+    if not file.is_file():
+        raise PackageMissingError(f"{file.parent} is not a model package: it has no {file.name}")
 
 
 def manifest_text(manifest: Manifest) -> bytes:

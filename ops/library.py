@@ -74,7 +74,11 @@ def register(options: ort.SessionOptions) -> None:
 
 
 def session(
-    model: bytes | str | Path, *, threads: int = 1, providers: Sequence[str] = ("CPUExecutionProvider",)
+    model: bytes | str | Path,
+    *,
+    threads: int = 1,
+    providers: Sequence[str] = ("CPUExecutionProvider",),
+    arena: bool = False,
 ) -> ort.InferenceSession:
     """An inference session that knows the DeepThin operators.
 
@@ -82,6 +86,8 @@ def session(
         model: The serialised model, or the path of its file.
         threads: Intra-op threads; the operators use the same ones.
         providers: Execution providers; the operators themselves run on the CPU.
+        arena: Whether the session keeps the memory of its intermediate results; faster where they are large and the
+            session runs many times for one answer.
 
     Raises:
         LibraryMissingError, LibraryMismatchError: As `register`.
@@ -90,7 +96,7 @@ def session(
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # The arena grows in powers of two and never gives back: too much for a small box that serves several models.
-    options.enable_cpu_mem_arena = False
+    options.enable_cpu_mem_arena = arena
     register(options)
     return ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=list(providers))
 

@@ -20,6 +20,7 @@ from models.errors import GraphMismatchError, InferenceError, PackageError
 from models.package import Manifest, ModelPackage
 from models.recognisers.base import GRAPH, GREEDY, StagedRecogniser, require_decoder
 from models.recognisers.sessions import open_session
+from models.segments import is_silent
 from models.store import find_graph
 from models.transcript import StageSeconds, Transcript, Word
 
@@ -27,8 +28,6 @@ FloatArray = npt.NDArray[np.float32]
 
 _FEATURES = "features"
 _LOG_PROBS = "log_probs"
-# Sixteen steps of 16-bit audio from lowest to highest: dither, which normalisation would blow up to speech level.
-_SILENT_RANGE = 5e-4
 # Spread (5th to 95th percentile) of the mean log-mel of frames: speech has 5.6 and more, steady noise .6 at most.
 _STEADY_SPREAD = 1.5
 # Feature frames that go through the network at once. Activations of a long recording would otherwise fill an edge box.
@@ -85,7 +84,7 @@ class PhoneRecogniser(StagedRecogniser[FloatArray, FloatArray]):
     def features(self, audio: Audio) -> FloatArray:
         """Features [frames, dim] of one recording; no frames when it is silence or steady noise throughout."""
         nothing = np.zeros((0, self.manifest.features.dim), np.float32)
-        if not len(audio.samples) or float(np.ptp(audio.samples)) < _SILENT_RANGE:
+        if is_silent(audio.samples):
             return nothing
         features = self.manifest.features.extract(audio)
         low, high = np.percentile(features.mean(axis=1), (5, 95))
