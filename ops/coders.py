@@ -1,4 +1,4 @@
-"""Entropy coders of small integers: a static range coder (in the compiled library) and canonical Huffman codes.
+"""Entropy coders of small integers in the compiled library: a static range coder and canonical Huffman codes.
 
 Both carry their own model: the range coder the symbols' counts, rounded to about half of their digits, the Huffman code
 the lengths of its words. Neither stream says how many symbols it has or which dtype, and neither has a checksum: that
@@ -7,14 +7,14 @@ is up to the container around them.
 
 import ctypes
 import struct
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from bitarray import bitarray
-from bitarray.util import canonical_decode, canonical_huffman, int2ba
+from bitarray.util import canonical_huffman
 
 from ops.errors import DeepThinError, LibraryMismatchError
 from ops.library import check_library, library_path
@@ -23,7 +23,15 @@ Symbols = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 _ERROR_BYTES: Final = 256
 _NO_ROOM: Final = -2
-_LONGEST_WORD: Final = 31  # bits, as `canonical_decode` takes them
+_POINTER, _WIDTH, _SIZE = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
+_ARGUMENTS: Final[Mapping[str, tuple[Any, ...]]] = {
+    "range_encode": (_POINTER, _WIDTH, _SIZE, _POINTER, _SIZE),
+    "range_decode": (_POINTER, _SIZE, _WIDTH, _POINTER, _SIZE),
+    "huffman_encode": (_POINTER, _WIDTH, _SIZE, _POINTER, _SIZE, _POINTER, _SIZE),
+    "huffman_decode": (_POINTER, _SIZE, _POINTER, _SIZE, _WIDTH, _POINTER, _SIZE),
+}
+"""Arguments of the library's functions but for the last, the text of an error."""
+_LONGEST_WORD: Final = 31  # bits, as the library takes them
 _HEAD: Final = struct.Struct("<HI")  # last symbol of the alphabet, bytes of the table
 
 
@@ -32,18 +40,25 @@ class CoderError(DeepThinError, ValueError):
 
 
 @lru_cache(maxsize=8)
-def _bind(path: Path) -> ctypes.CDLL:
+def _function(path: Path, name: str) -> Callable[..., int]:
     check_library(path)
-    library = ctypes.CDLL(str(path.resolve()))
-    pointer, size, text = ctypes.c_void_p, ctypes.c_int64, ctypes.c_char_p
     try:
-        encode, decode = library.deepthin_range_encode, library.deepthin_range_decode
+        function = getattr(ctypes.CDLL(str(path.resolve())), f"deepthin_{name}")
     except AttributeError as error:
-        raise LibraryMismatchError(f"{path} has no range coder: reinstall the package (pip install .)") from error
-    encode.restype = decode.restype = size
-    encode.argtypes = (pointer, ctypes.c_int32, size, pointer, size, text)
-    decode.argtypes = (pointer, size, ctypes.c_int32, pointer, size, text)
-    return library
+        raise LibraryMismatchError(f"{path} has no {name}: reinstall the package (pip install .)") from error
+    function.restype = ctypes.c_int64
+    function.argtypes = (*_ARGUMENTS[name], ctypes.c_char_p)
+    call: Callable[..., int] = function
+    return call
+
+
+def _call(name: str, *arguments: Any, may_lack_room: bool = False) -> int:
+    """What a function of the library returns; its failure as a `CoderError`."""
+    error = ctypes.create_string_buffer(_ERROR_BYTES)
+    result = _function(library_path(), name)(*arguments, error)
+    if result < 0 and not (result == _NO_ROOM and may_lack_room):
+        raise CoderError(error.value.decode())
+    return result
 
 
 def range_encode(symbols: Symbols, *, room: int | None = None) -> bytes | None:
@@ -67,15 +82,9 @@ def range_encode(symbols: Symbols, *, room: int | None = None) -> bytes | None:
     most = 4 * flat.size + 16 * min(1 << 16, 1 << (8 * flat.itemsize)) + 32
     capacity = most if room is None else min(most, room + 8)  # the coder writes eight bytes at a time
     out = np.empty(capacity, np.uint8)
-    error = ctypes.create_string_buffer(_ERROR_BYTES)
-    size: int = _bind(library_path()).deepthin_range_encode(
-        flat.ctypes.data, flat.itemsize, flat.size, out.ctypes.data, capacity, error
-    )
-    if size == _NO_ROOM and room is not None:
-        return None
-    if size < 0:
-        raise CoderError(error.value.decode())
-    return None if room is not None and size > room else out[:size].tobytes()
+    source = (flat.ctypes.data, flat.itemsize, flat.size)
+    size = _call("range_encode", *source, out.ctypes.data, capacity, may_lack_room=room is not None)
+    return None if size == _NO_ROOM or (room is not None and size > room) else out[:size].tobytes()
 
 
 def range_decode(stream: bytes, count: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -88,13 +97,8 @@ def range_decode(stream: bytes, count: int, dtype: npt.DTypeLike) -> npt.NDArray
     """
     symbols = np.empty(count, dtype)
     _flat(symbols)
-    error = ctypes.create_string_buffer(_ERROR_BYTES)
     source = np.frombuffer(stream, np.uint8)
-    code = _bind(library_path()).deepthin_range_decode(
-        source.ctypes.data, source.size, symbols.itemsize, symbols.ctypes.data, count, error
-    )
-    if code < 0:
-        raise CoderError(error.value.decode())
+    _call("range_decode", source.ctypes.data, source.size, symbols.itemsize, symbols.ctypes.data, count)
     return symbols
 
 
@@ -109,10 +113,12 @@ def huffman_encode(symbols: Symbols) -> bytes:
     flat = _flat(symbols)
     if not flat.size:
         return b""
-    lengths = _word_lengths(np.bincount(flat))
-    bits = bitarray(endian="big")
-    bits.encode(_words(lengths), flat.tolist())
-    return _table(lengths) + bits.tobytes()
+    counts = np.bincount(flat)
+    lengths = _word_lengths(counts)
+    out = np.empty(_words_bytes(counts, lengths), np.uint8)
+    source = (flat.ctypes.data, flat.itemsize, flat.size)
+    size = _call("huffman_encode", *source, lengths.ctypes.data, lengths.size, out.ctypes.data, out.size)
+    return _table(lengths) + out[:size].tobytes()
 
 
 def huffman_size(symbols: Symbols) -> int:
@@ -122,7 +128,7 @@ def huffman_size(symbols: Symbols) -> int:
         return 0
     counts = np.bincount(flat)
     lengths = _word_lengths(counts)
-    return len(_table(lengths)) + (int(counts @ lengths.astype(np.int64)) + 7) // 8
+    return len(_table(lengths)) + _words_bytes(counts, lengths)
 
 
 def huffman_decode(stream: bytes, count: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -143,22 +149,9 @@ def huffman_decode(stream: bytes, count: int, dtype: npt.DTypeLike) -> npt.NDArr
     if body > len(stream) or last > np.iinfo(dtype).max:
         raise CoderError("the table of the Huffman stream is corrupted")
     lengths = range_decode(stream[_HEAD.size : body], last + 1, np.uint8)
-    # Only a complete code has a symbol for every word; a code of one symbol is the exception.
-    used = lengths[lengths > 0].astype(np.int64)
-    complete = (
-        used.size and used.max() <= _LONGEST_WORD and int((1 << (_LONGEST_WORD - used)).sum()) == 1 << _LONGEST_WORD
-    )
-    if not complete and used.tolist() != [1]:
-        raise CoderError("the table of the Huffman stream is corrupted")
-    bits = bitarray(endian="big")
-    bits.frombytes(stream[body:])
-    words = canonical_decode(bits, np.bincount(used).tolist(), _ordered(lengths).tolist())
-    try:
-        symbols = np.fromiter(words, dtype, count)
-    except ValueError as error:
-        raise CoderError(f"the Huffman stream is truncated or corrupted ({error})") from error
-    if (int(lengths[symbols].sum(dtype=np.int64)) + 7) // 8 != len(stream) - body:
-        raise CoderError("the Huffman stream does not end where its symbols do")
+    symbols, words = np.empty(count, dtype), np.frombuffer(stream, np.uint8, offset=body)
+    source = (words.ctypes.data, words.size, lengths.ctypes.data, lengths.size)
+    _call("huffman_decode", *source, symbols.itemsize, symbols.ctypes.data, count)
     return symbols
 
 
@@ -182,19 +175,9 @@ def _word_lengths(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
     return lengths
 
 
-def _ordered(lengths: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """The symbols that occur, in the order of their canonical words."""
-    return np.argsort(lengths, kind="stable")[np.count_nonzero(lengths == 0) :]
-
-
-def _words(lengths: npt.NDArray[np.uint8]) -> dict[int, bitarray]:
-    words, word, previous = {}, 0, 0
-    for symbol in _ordered(lengths).tolist():
-        length = int(lengths[symbol])
-        word <<= length - previous
-        words[symbol] = int2ba(word, length, endian="big")
-        word, previous = word + 1, length
-    return words
+def _words_bytes(counts: npt.NDArray[np.int64], lengths: npt.NDArray[np.uint8]) -> int:
+    """Bytes of the words of all symbols."""
+    return (int(counts @ lengths.astype(np.int64)) + 7) // 8
 
 
 def _table(lengths: npt.NDArray[np.uint8]) -> bytes:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from bitarray import bitarray
+from bitarray.util import canonical_decode, canonical_huffman
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -119,8 +121,42 @@ def test_huffman_words_are_kept_short_enough_to_decode(monkeypatch: pytest.Monke
     assert limited != free
     assert len(limited) == huffman_size(symbols)
     assert np.array_equal(huffman_decode(limited, symbols.size, np.uint8), symbols)
-    with pytest.raises(CoderError, match="table"):
-        huffman_decode(free, symbols.size, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "match"),
+    [([1, 1, 1], "complete"), ([2, 2, 2], "complete"), ([2], "complete"), ([0, 0], "complete"), ([32], "too long")],
+)
+def test_a_huffman_code_that_is_none_is_refused(lengths: list[int], match: str):
+    stream = coders._table(np.array(lengths, np.uint8)) + b"\0"
+    with pytest.raises(CoderError, match=match):
+        huffman_decode(stream, 3, np.uint8)
+
+
+def test_a_word_of_no_symbol_is_refused():
+    stream = huffman_encode(np.full(10, 7, np.uint8))
+    assert (huffman_decode(stream, 10, np.uint8) == 7).all()
+    with pytest.raises(CoderError, match="no symbol"):
+        huffman_decode(stream[:-1] + b"\x40", 10, np.uint8)
+
+
+@pytest.mark.parametrize("make", [weights, codebook, sparse, gaps, wide], ids=lambda make: make.__name__)
+def test_huffman_words_are_those_of_another_coder(make: Callable[[np.random.Generator], Symbols]):
+    symbols = make(np.random.default_rng(5))[: MILLION // 10]
+    _, by_length, order = canonical_huffman(
+        {int(symbol): int(count) for symbol, count in zip(*np.unique(symbols, return_counts=True), strict=True)}
+    )
+    # Words of a length go to the symbols in the order of their numbers.
+    lengths = np.repeat(np.arange(len(by_length)), by_length)
+    order = [symbol for _, symbol in sorted(zip(lengths.tolist(), order, strict=True))]
+    stream = huffman_encode(symbols)
+    bits = int(lengths[np.argsort(order)][np.searchsorted(np.sort(order), symbols)].sum())
+    words = bitarray(endian="big")
+    words.frombytes(stream[-((bits + 7) // 8) :])
+    assert np.array_equal(np.fromiter(canonical_decode(words[:bits], by_length, order), symbols.dtype), symbols)
+    assert not words[bits:].any()
+    assert len(by_length) - 1 > 11 or make in (codebook, sparse)  # longer than one look into the decoder's table
+    assert np.array_equal(huffman_decode(stream, symbols.size, symbols.dtype), symbols)
 
 
 def test_room_is_never_exceeded():

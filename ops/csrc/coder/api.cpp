@@ -1,4 +1,4 @@
-// C interface of the range coder, for ctypes. Every function returns a negative number when it fails and writes the
+// C interface of the coders, for ctypes. Every function returns a negative number when it fails and writes the
 // reason to `error`, which holds kErrorSize bytes. A stream is hostile: nothing is read or written out of bounds.
 
 #include <cstdint>
@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "arithmetic.h"
+#include "huffman.h"
 #include "static_model.h"
 
 #define DEEPTHIN_CODER_API extern "C" __attribute__((visibility("default")))
@@ -79,6 +80,10 @@ void Decode(const uint8_t* stream, int64_t size, Symbol* symbols, int64_t count)
   local.Finish();
 }
 
+void CheckAlphabet(int64_t alphabet, int32_t width) {
+  if (alphabet < 0 || alphabet > int64_t{1} << (8 * width)) throw BrokenStream("the alphabet has too many symbols");
+}
+
 template <class Call>
 int64_t Guarded(char* error, Call call) {
   try {
@@ -113,6 +118,35 @@ DEEPTHIN_CODER_API int64_t deepthin_range_decode(const uint8_t* stream, int64_t 
       Decode(stream, size, static_cast<uint8_t*>(symbols), count);
     } else {
       Decode(stream, size, static_cast<uint16_t*>(symbols), count);
+    }
+    return 0;
+  });
+}
+
+// Codes `count` symbols with the canonical code whose words have these lengths, one byte for each symbol of the
+// `alphabet`; returns the stream's size, or kNoRoom when `capacity` bytes do not hold it.
+DEEPTHIN_CODER_API int64_t deepthin_huffman_encode(const void* symbols, int32_t width, int64_t count,
+                                                   const uint8_t* lengths, int64_t alphabet, uint8_t* stream,
+                                                   int64_t capacity, char* error) {
+  return Guarded(error, [&]() -> int64_t {
+    CheckAlphabet(alphabet, width);
+    const HuffmanCode code(lengths, alphabet);
+    return width == 1 ? HuffmanEncode(code, static_cast<const uint8_t*>(symbols), count, stream, capacity)
+                      : HuffmanEncode(code, static_cast<const uint16_t*>(symbols), count, stream, capacity);
+  });
+}
+
+// Decodes the `count` symbols of a stream; returns 0.
+DEEPTHIN_CODER_API int64_t deepthin_huffman_decode(const uint8_t* stream, int64_t size, const uint8_t* lengths,
+                                                   int64_t alphabet, int32_t width, void* symbols, int64_t count,
+                                                   char* error) {
+  return Guarded(error, [&]() -> int64_t {
+    CheckAlphabet(alphabet, width);
+    const HuffmanCode code(lengths, alphabet);
+    if (width == 1) {
+      HuffmanDecode(code, stream, size, static_cast<uint8_t*>(symbols), count);
+    } else {
+      HuffmanDecode(code, stream, size, static_cast<uint16_t*>(symbols), count);
     }
     return 0;
   });
