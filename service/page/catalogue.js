@@ -1,0 +1,42 @@
+// The models that the service has, asked for again while some load.
+
+import { json } from "./api.js";
+
+const LOADING_MS = 1500;
+const STEADY_MS = 15_000;
+
+let known = { default: null, models: [], error: null, asked: false };
+let timer = 0;
+let asking = null;
+const readers = new Set();
+
+export const catalogue = () => known;
+export const usable = () => known.models.filter((model) => model.state === "ready");
+
+// Calls `reader(catalogue)` now and at every change.
+export function onModels(reader) {
+  readers.add(reader);
+  reader(known);
+}
+
+export function refreshModels() {
+  asking ??= ask().finally(() => { asking = null; });
+  return asking;
+}
+
+async function ask() {
+  clearTimeout(timer);
+  let next;
+  try {
+    next = { ...(await json("/models")), error: null, asked: true };
+  } catch (error) {
+    next = { ...known, error, asked: true };
+  }
+  const changed = JSON.stringify(next) !== JSON.stringify(known) || next.error !== known.error;
+  known = next;
+  if (changed) readers.forEach((reader) => reader(known));
+  const soon = known.error !== null || known.models.some((model) => model.state === "loading");
+  timer = setTimeout(() => { if (!document.hidden) refreshModels(); }, soon ? LOADING_MS : STEADY_MS);
+}
+
+document.addEventListener("visibilitychange", () => { if (!document.hidden) refreshModels(); });
