@@ -35,17 +35,17 @@ def render(packages: Iterable[ModelPackage], default: str | None) -> str:
     return "\n".join(lines)
 
 
-def update(text: str, table: str) -> str:
+def update(text: str, table: str, begin: str = BEGIN, end: str = END) -> str:
     """`text` with `table` between the two markers.
 
     Raises:
         ValueError: `text` does not hold the two markers, in order.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"the text needs a line {BEGIN!r} and, after it, a line {END!r}")
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+    before, opened, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (opened and closed):
+        raise ValueError(f"the text needs a line {begin!r} and, after it, a line {end!r}")
+    return f"{before}{begin}\n{table}\n{end}{after}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,7 +1,8 @@
 """The table of all methods at several sizes: `python -m models.compression.table -o FOLDER`.
 
-Each cell is a compression job of its own, kept in the folder, so that a run that was interrupted goes on. The result is
-`table.json` and `table.md`.
+Each cell is a compression job of its own, kept in the folder, so that a run that was interrupted goes on; the largest
+sizes are done first. The result is `table.json` and `table.md`, and with `--write FILE` the part of a Markdown file
+between two marks.
 """
 
 from __future__ import annotations
@@ -23,12 +24,21 @@ from models.compression.pipeline import Event, run
 from models.compression.registry import METHODS
 from models.compression.spec import parse_spec
 from models.store import BUNDLED
+from models.table import update
 from ops.errors import DeepThinError
 
 SIZES: Final = (0.0195, 0.0057, 0.0020)
 AMI: Final = "ami-dnn"
 NETWORKS: Final = ("tfkaldi-dense", "deepspeech-dense", AMI)
+BEGIN: Final = "<!-- methods: begin (written by `python -m models.compression.table --write`) -->"
+END: Final = "<!-- methods: end -->"
 _FIXED: Final = ("int8", "int4")
+_DONE: Final = "cell.json"
+_TABLE: Final = "table.json"
+_COLUMNS: Final = (
+    "Method", "Size asked", "reached", "Download", "On disk", "In memory", "Time by the parent's",
+    "Frames as the parent", "Divergence",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +62,21 @@ class Cell:
 
 
 def cells(networks: Sequence[str], methods: Sequence[str], sizes: Sequence[float]) -> list[Cell]:
-    """All jobs, in the order of the table."""
-    return [
+    """All jobs in the order of their doing: size by size, so that a run that is stopped early has something of all."""
+    chosen = [method for method in methods if method != "dense"]
+    found = [
         Cell(network, method, size)
+        for size in sizes
         for network in networks
-        for method in methods
-        if method != "dense"
-        for size in ((None,) if method in _FIXED else sizes)
+        for method in chosen
+        if method not in _FIXED
     ]
+    return found + [Cell(network, method, None) for network in networks for method in chosen if method in _FIXED]
 
 
 def measure(cell: Cell, folder: Path, fields: Mapping[str, Any], threads: int) -> dict[str, Any]:
     """The figures of one cell; a size that cannot be reached is an entry with its reason, not an error."""
-    done = folder / "cell.json"
+    done = folder / _DONE
     if done.is_file():
         entry: dict[str, Any] = stages.read_json(done)
         return entry
@@ -103,49 +115,77 @@ def measure(cell: Cell, folder: Path, fields: Mapping[str, Any], threads: int) -
     return entry
 
 
-def render(entries: Iterable[Mapping[str, Any]]) -> str:
-    """Markdown, a table for each network."""
+def render(entries: Iterable[Mapping[str, Any]], settings: Mapping[str, Any]) -> str:
+    """Markdown, a table for each network; `settings` as in `table.json`."""
     by_network: dict[str, list[Mapping[str, Any]]] = {}
     for entry in entries:
         by_network.setdefault(entry["network"], []).append(entry)
-    parts = []
-    for network, rows in by_network.items():
-        corpora = sorted({corpus for row in rows for corpus in row.get("quality", {})})
-        header = [
-            "Method", "Size asked", "reached", "Download", "On disk", "In memory", "Time of the parent's",
-            "Frames as the parent", *(f"WER {corpus}" for corpus in corpora),
-        ]  # fmt: skip
-        lines = [_line(header), _line(["---", *["--:"] * (len(header) - 1)])]
-        first = next((row for row in rows if "error" not in row), None)
-        if first is not None:
-            scores = [f"{100 * first['parent_quality'][corpus]['wer']:.1f}%" for corpus in corpora]
-            resident = _size(first["parent"]["resident"])
-            lines.append(_line(["parent", "", "1", "", _size(first["parent"]["disk"]), resident, "1", "", *scores]))
-        for row in rows:
-            asked = "" if row["size"] is None else f"{row['size']:.4f}"
-            if "error" in row:
-                lines.append(_line([row["method"], asked, "not reachable", *[""] * (len(header) - 3)]))
-                continue
-            sizes = row["bytes"]
-            lines.append(
-                _line(
-                    [
-                        row["method"],
-                        asked,
-                        f"{row['reached']:.4f}",
-                        *(_size(sizes[name]) for name in ("transport", "disk", "resident")),
-                        f"{row['speed']['ratio']:.2f}",
-                        f"{row['agreement']['frames']:.1%}",
-                        *(f"{100 * row['quality'][corpus]['wer']:.1f}%" for corpus in corpora),
-                    ]
-                )
-            )
-        parts.append(f"### {network}\n\n" + "\n".join(lines))
+    names = list(METHODS)
+    parts = [describe(settings)]
+    for network, found in by_network.items():
+        rows = sorted(found, key=lambda row: (names.index(row["method"]), -(row["size"] or 0)))
+        measured = [row for row in rows if "error" not in row]
+        corpora = sorted({corpus for row in measured for corpus in row["quality"]})
+        columns = [*_COLUMNS, *(f"WER {corpus}" for corpus in corpora)]
+        lines = [_line(columns), _line(["---", *["--:"] * (len(columns) - 1)])]
+        if measured:
+            parent, quality = measured[0]["parent"], measured[0]["parent_quality"]
+            disk, resident = _size(parent["disk"]), _size(parent["resident"])
+            lines.append(_line(["(parent)", "", "1", "", disk, resident, "1", "", "", *_rates(quality, corpora)]))
+        lines += [_row(row, corpora) for row in rows]
+        if refused := [f"- {_asked(row)}: {row['error']}" for row in rows if "error" in row]:
+            lines += ["", "Cannot be reached:", "", *refused]
+        parts.append("\n".join([f"### {network}", "", *lines]))
     return "\n\n".join(parts) + "\n"
+
+
+def describe(settings: Mapping[str, Any]) -> str:
+    """The settings in words."""
+    fitted, tuned = "compressed without calibration", "not fine-tuned"
+    if settings["calibration"]:
+        fitted = f"fitted to {settings['calibration_seconds']:g} s of {' and '.join(settings['calibration'])}"
+    if settings.get("fine_tune"):
+        tuned = f"then fine-tuned for {settings['fine_tune']['epochs']} epochs on the same audio"
+    count = "all" if settings["limit"] is None else f"the first {settings['limit']}"
+    judged = f"agreement and word error rates on {count} utterances of {' and '.join(settings['evaluation'])}"
+    return f"Weights {fitted}, {tuned}; {judged}."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Fill the table."""
+    args = _parser().parse_args(argv)
+    fields: dict[str, Any] = {
+        "calibration": args.calibration,
+        "calibration_seconds": args.calibration_seconds,
+        "evaluation": args.evaluate,
+        "limit": args.limit,
+    }
+    if args.fine_tune:
+        fields["fine_tune"] = {"epochs": args.fine_tune}
+    settings = {**fields, "threads": args.threads}
+    entries: list[dict[str, Any]] = []
+    jobs = cells(args.networks, args.methods, args.sizes)
+    try:
+        _same_settings(args.output, settings)
+        args.output.mkdir(parents=True, exist_ok=True)
+        _keep(args, entries, settings)
+        for number, cell in enumerate(jobs, start=1):
+            folder = args.output / cell.folder
+            if args.only_done and not (folder / _DONE).is_file():
+                continue
+            entry = measure(cell, folder, fields, args.threads)
+            entries.append(entry)
+            told = entry.get("error") or f"{entry['agreement']['frames']:.1%} of frames as the parent"
+            print(f"{number}/{len(jobs)} {cell.folder}: {told}", file=sys.stderr, flush=True)
+            _keep(args, entries, settings)
+    except DeepThinError as error:
+        print(f"table: error: {error}", file=sys.stderr)
+        return 1
+    print(render(entries, settings), end="")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m models.compression.table", description=__doc__)
     add = parser.add_argument
     add("-o", "--output", type=Path, required=True, help="folder of the jobs and of table.json and table.md")
@@ -158,31 +198,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--limit", type=int, help="utterances of each")
     add("--fine-tune", type=int, metavar="EPOCHS", help="fine-tune for so many epochs (needs PyTorch)")
     add("--threads", type=int, default=1)
-    args = parser.parse_args(argv)
-    fields: dict[str, Any] = {
-        "calibration": args.calibration,
-        "calibration_seconds": args.calibration_seconds,
-        "evaluation": args.evaluate,
-        "limit": args.limit,
-    }
-    if args.fine_tune:
-        fields["fine_tune"] = {"epochs": args.fine_tune}
-    entries = []
-    jobs = cells(args.networks, args.methods, args.sizes)
-    try:
-        for number, cell in enumerate(jobs, start=1):
-            entry = measure(cell, args.output / cell.folder, fields, args.threads)
-            entries.append(entry)
-            told = entry.get("error") or f"{entry['agreement']['frames']:.1%} of frames as the parent"
-            print(f"{number}/{len(jobs)} {cell.folder}: {told}", file=sys.stderr, flush=True)
-            settings = {**fields, "threads": args.threads}
-            stages.write_json(args.output / "table.json", {"settings": settings, "cells": entries})
-            stages.write(args.output / "table.md", render(entries).encode())
-    except DeepThinError as error:
-        print(f"table: error: {error}", file=sys.stderr)
-        return 1
-    print(render(entries), end="")
-    return 0
+    add("--write", type=Path, metavar="FILE", help="Markdown file that has the table between its marks")
+    add("--only-done", action="store_true", help="do no job, only put together those that are done")
+    return parser
+
+
+def _keep(args: argparse.Namespace, entries: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> None:
+    stages.write_json(args.output / _TABLE, {"settings": settings, "cells": list(entries)})
+    text = render(entries, settings)
+    stages.write(args.output / "table.md", text.encode())
+    if args.write is not None:
+        stages.write(args.write, update(args.write.read_text(encoding="utf-8"), text, BEGIN, END).encode())
+
+
+def _same_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """A folder's cells all come of the same settings: others in one table could not be compared."""
+    kept = folder / _TABLE
+    if kept.is_file() and (earlier := stages.read_json(kept)["settings"]) != settings:
+        differ = ", ".join(sorted(key for key in {*earlier, *settings} if earlier.get(key) != settings.get(key)))
+        raise CompressionError(f"{folder} holds cells with other settings ({differ}): give another folder")
 
 
 def _checkpoint(cell: Cell, folder: Path) -> None:
@@ -199,6 +233,33 @@ def _checkpoint(cell: Cell, folder: Path) -> None:
 
 def _silent(event: Event) -> None:
     """The table reports whole cells."""
+
+
+def _row(row: Mapping[str, Any], corpora: Sequence[str]) -> str:
+    asked = "" if row["size"] is None else f"{row['size']:.4f}"
+    if "error" in row:
+        return _line([row["method"], asked, "cannot reach", *[""] * (len(_COLUMNS) - 3 + len(corpora))])
+    sizes, tuned = row["bytes"], row["fine_tune"]
+    return _line(
+        [
+            row["method"],
+            asked,
+            f"{row['reached']:.4f}",
+            *(_size(sizes[name]) for name in ("transport", "disk", "resident")),
+            f"{row['speed']['ratio']:.2f}",
+            f"{row['agreement']['frames']:.1%}",
+            f"{tuned['before']:.2f} → {tuned['after']:.2f}" if tuned else "",
+            *_rates(row["quality"], corpora),
+        ]
+    )
+
+
+def _rates(quality: Mapping[str, Any], corpora: Sequence[str]) -> list[str]:
+    return [f"{100 * quality[corpus]['wer']:.1f}%" if corpus in quality else "" for corpus in corpora]
+
+
+def _asked(row: Mapping[str, Any]) -> str:
+    return f"{row['method']} at {row['size']:.4f}" if row["size"] is not None else str(row["method"])
 
 
 def _line(columns: Sequence[str]) -> str:
