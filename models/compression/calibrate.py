@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Final
 
 import numpy as np
@@ -21,6 +22,9 @@ Real = npt.NDArray[np.float64]
 
 MAX_ROWS: Final = 20_000
 """Input rows of one layer that are looked at; further ones are left out evenly."""
+
+FEW_ROWS: Final = 6_000
+"""Enough where fine-tuning follows, which takes care of what these leave open."""
 
 _DAMPING: Final = 0.01  # share of the mean variance, as elsewhere
 _BLOCK: Final = 4096
@@ -104,12 +108,10 @@ class Calibrator:
         values = sorted({name for node in self._network.nodes(layer) for name in _inputs_of(layer, node)})
         original = self._session(self._network.model, values)
         partly = None if compressed is None else self._session(compressed, values)
-        share = 1.0
-        for index, feed in enumerate(self._feeds):
+        feeds, share = self._thinned(original, layer, values)
+        for index, feed in enumerate(feeds):
             before = self._rows(original, layer, values, feed)
             after = before if partly is None else self._rows(partly, layer, values, feed)
-            if index == 0:
-                share = min(1.0, self._max_rows / max(len(before) * len(self._feeds), 1))
             if share < 1.0:
                 chosen = np.random.default_rng(index).random(len(before)) < share
                 before, after = before[chosen], after[chosen]
@@ -126,6 +128,18 @@ class Calibrator:
             sums[1], sums[3], sums[4] = sums[0], sums[2], sums[2]
         mean_o, mean_c, oo, cc, co = (each / max(rows, 1) for each in sums)
         return Moments(rows, mean_o, mean_c, oo, cc, co)
+
+    def _thinned(self, session: _Prefix, layer: Layer, values: Sequence[str]) -> tuple[list[Feed], float]:
+        """Recordings to look at, and the share of their rows: half the rows of twice as many as would do by themselves,
+        since more recordings are more voices."""
+        if not self._feeds:
+            return [], 1.0
+        first = self._feeds[0]
+        expected = len(self._rows(session, layer, values, first)) / _entries(first) * sum(map(_entries, self._feeds))
+        wanted = min(1.0, self._max_rows / max(expected, 1))
+        count = min(len(self._feeds), ceil(2 * wanted * len(self._feeds)))
+        chosen = [self._feeds[index * len(self._feeds) // count] for index in range(count)]
+        return chosen, wanted * len(self._feeds) / count
 
     def _session(self, model: onnx.ModelProto, values: Sequence[str]) -> _Prefix:
         return _Prefix(model, values, self._threads)
@@ -155,6 +169,10 @@ class _Prefix:
             needed = {name: value for name, value in feed.items() if name in self._inputs}
             got.update(zip(self._computed, self._session.run(self._computed, needed), strict=True))
         return got
+
+
+def _entries(feed: Feed) -> int:
+    return sum(np.asarray(value).size for value in feed.values())
 
 
 def _inputs_of(layer: Layer, node: onnx.NodeProto) -> list[str]:

@@ -13,7 +13,7 @@ import onnx
 
 from models.compression import chains, checkpoint, parity, stages
 from models.compression.base import Array, Compressed, CompressionError, Plan, relative_error
-from models.compression.calibrate import Calibrator
+from models.compression.calibrate import FEW_ROWS, MAX_ROWS, Calibrator
 from models.compression.compressing import approximated, compress_layer
 from models.compression.evaluating import evaluate_job
 from models.compression.export import export
@@ -199,7 +199,8 @@ class Job:
         calibrator = None
         if self.spec.calibration:
             report(0.0, "reading calibration audio")
-            calibrator = Calibrator(self.network, self.calibration_feeds, threads=self.threads)
+            rows = MAX_ROWS if self.spec.fine_tune is None else FEW_ROWS
+            calibrator = Calibrator(self.network, self.calibration_feeds, threads=self.threads, max_rows=rows)
         layers: dict[str, Compressed] = {}
         changed: dict[str, Array] = {}
         narrowed = {name: plan for name, plan in chosen.items() if chains.is_chain(plan)}

@@ -1,0 +1,34 @@
+"""Which rows a layer's moments are made of."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.compression.calibrate import Calibrator
+from models.compression.network import find
+from tests.compression.networks import feed_forward
+
+
+def recordings(count: int, rows: int) -> list[dict[str, np.ndarray]]:
+    rng = np.random.default_rng(0)
+    return [{"features": rng.standard_normal((rows, 24)).astype(np.float32)} for _ in range(count)]
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(10_000, 2000), (500, 500), (60, 60)])
+def test_as_many_rows_as_asked_for_from_all_over(limit: int, expected: int):
+    network = find(feed_forward())
+    feeds = recordings(20, 100)
+    moments = Calibrator(network, feeds, max_rows=limit).moments(network.layers[0], None)
+    assert moments.rows == pytest.approx(expected, rel=0.25)
+    # Unit variance, whichever rows were taken.
+    assert np.trace(moments.oo) / 24 == pytest.approx(1, rel=0.2)
+
+
+def test_recordings_that_are_not_needed_are_not_run(monkeypatch: pytest.MonkeyPatch):
+    network = find(feed_forward())
+    calibrator, seen = Calibrator(network, recordings(20, 100), max_rows=200), set()
+    rows = Calibrator._rows
+    monkeypatch.setattr(Calibrator, "_rows", lambda self, *given: seen.add(id(given[-1])) or rows(self, *given))
+    calibrator.moments(network.layers[1], None)
+    assert len(seen) == 4
