@@ -110,9 +110,25 @@ def agreement(
 
 
 def speed(
-    parent: ort.InferenceSession, model: ort.InferenceSession, feeds: Sequence[Feed], seconds: Sequence[float] | None
+    parent: ort.InferenceSession,
+    model: ort.InferenceSession,
+    feeds: Sequence[Feed],
+    seconds: Sequence[float] | None,
+    *,
+    threads: int = 1,
 ) -> Speed:
-    """Time both networks in turn on some of `feeds`; `seconds`: length of each recording, None for random inputs."""
+    """Time both networks in turn on some of `feeds`.
+
+    Sessions of one thread are timed by that thread's processor time, which other programs on the machine hardly change.
+
+    Args:
+        parent: the network that was compressed.
+        model: what it became.
+        feeds: inputs.
+        seconds: length of each recording; None for random inputs.
+        threads: of both sessions.
+    """
+    clock = time.thread_time if threads == 1 else time.perf_counter
     longest = sorted(range(len(feeds)), key=lambda index: -(seconds[index] if seconds else 0))
     # Those in the middle: what a usual recording costs.
     first = max((len(longest) - _TIMED) // 2, 0)
@@ -126,9 +142,9 @@ def speed(
         for index in chosen:
             taken = []
             for session in (parent, model):
-                start = time.perf_counter()
+                start = clock()
                 session.run(None, dict(feeds[index]))
-                taken.append(time.perf_counter() - start)
+                taken.append(clock() - start)
             pairs.append((taken[1], taken[0], seconds[index] if seconds else 0.0))
         if time.perf_counter() - begin > _PATIENCE:
             break

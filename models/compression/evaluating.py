@@ -30,7 +30,7 @@ def evaluate_job(job: Job, report: Report) -> dict[str, Any]:
     report(0.02, "comparing with the parent")
     same = agreement(parent, result, given, kind)
     report(0.1, f"{same.frames:.1%} of frames agree with the parent")
-    times = speed(parent, result, given, seconds)
+    times = speed(parent, result, given, seconds, threads=job.threads)
     report(0.15, f"takes {times.ratio:.2f} times the parent's time")
     found: dict[str, Any] = {"agreement": asdict(same), "speed": asdict(times), "quality": {}, "parent_quality": {}}
     if job.spec.evaluation and job.manifest is not None and job.manifest.family != "network":

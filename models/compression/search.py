@@ -164,7 +164,7 @@ class _Search:
             given, seconds, _ = job.timed_sample(_SAMPLE)
             parent = library.session(job.original.SerializeToString(), threads=job.threads)
             result = library.session(model.SerializeToString(), threads=job.threads)
-            times = speed(parent, result, given, seconds)
+            times = speed(parent, result, given, seconds, threads=job.threads)
             latency = times.rtf if times.rtf is not None else times.seconds
         return Trial(size, loss, latency)
 
