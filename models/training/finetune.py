@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from models.compression.base import Array, Compressed, CompressionError, Matrix
 from models.training.compressed_weight import CompressedWeight
 from models.training.onnx_net import OnnxNet, posterior
-from models.training.parametrizations import parametrization
+from models.training.parametrizations import PickedSparseWeight, parametrization
 from models.training.recordings import Recordings, parent_outputs
 
 _WARM_UP = 0.05
@@ -37,6 +37,7 @@ class FineTuned:
         layers: the compressed weights by name, as many bytes as they were given with.
         values: new values of other initialisers (biases, normalisations, weights left dense) by name, in the type and
             shape that they have in the graph; only those that changed.
+        entries: with `pick`, the weights [Q, R] before rounding to shared values.
         loss: what `before` and `after` are: "kl", nats per output row, or "mse", by the variance of the targets.
         before: held-out loss of the weights that were given.
         after: held-out loss of the weights returned, never more than `before`.
@@ -46,6 +47,7 @@ class FineTuned:
 
     layers: Mapping[str, Compressed]
     values: Mapping[str, Array]
+    entries: Mapping[str, Matrix]
     loss: Literal["kl", "mse"]
     before: float
     after: float
@@ -59,6 +61,8 @@ def fine_tune(
     feeds: Sequence[Mapping[str, Array]],
     *,
     parent: onnx.ModelProto | None = None,
+    targets: Sequence[Array] | None = None,
+    pick: bool = False,
     output: str | None = None,
     epochs: int = 4,
     learning_rate: float = 2e-2,
@@ -85,6 +89,8 @@ def fine_tune(
             convolution's kernel [N, ...] as [N, taps] transposed, a GRU's W [1, 3 H, in] or R [1, 3 H, H] transposed.
         feeds: recordings as `InferenceSession.run` takes them, each a value for every input of the graph.
         parent: the network whose outputs are the targets; `model` as it is when None.
+        targets: what the output should be for each recording, in its form, instead of the parent's outputs.
+        pick: let entries of `deep-compression` learn which shared value they have; they start as `model` has them.
         output: name of the output that counts; the first when None. Where it comes out of a LogSoftmax or Softmax the
             loss is the Kullback-Leibler divergence from the parent's posteriors, otherwise the mean squared error.
         epochs: passes over the recordings.
@@ -110,8 +116,8 @@ def fine_tune(
         raise CompressionError("fine-tuning needs recordings")
     name = output or model.graph.output[0].name
     with _threads(threads):
-        student = _Student(model, layers, frozen, name)
-        targets, independent = parent_outputs(parent or model, name, feeds, threads=threads)
+        student = _Student(model, layers, frozen, name, pick)
+        targets, independent = parent_outputs(parent or model, name, feeds, threads=threads, known=targets)
         objective = _Objective(posterior(model, name), targets)
         held = _held_out(len(feeds), hold_out, seed)
         training, held_out = (
@@ -124,6 +130,7 @@ def fine_tune(
         return FineTuned(
             layers=student.layers(),
             values=student.values(),
+            entries=student.entries(),
             loss=objective.name,
             before=run.history[0],
             after=run.history[run.best],
@@ -158,7 +165,7 @@ class _Student:
     """The network with compressed weights in it, and what it is told apart from the one that was given by."""
 
     def __init__(
-        self, model: onnx.ModelProto, layers: Mapping[str, Compressed], frozen: Collection[str], output: str
+        self, model: onnx.ModelProto, layers: Mapping[str, Compressed], frozen: Collection[str], output: str, pick: bool
     ) -> None:
         self.net = OnnxNet(model)
         if output not in self.net.outputs:
@@ -172,7 +179,9 @@ class _Student:
             if dense.shape != (plan.Q, plan.R):
                 raise CompressionError(f"{name!r} is {dense.shape[0]} x {dense.shape[1]}, not {plan.Q} x {plan.R}")
             inputs_first = self.net.inputs_first(self.net.initialiser(name))
-            self._weights[name] = parametrization(compressed, self.net.shape(name), inputs_first=inputs_first)
+            self._weights[name] = parametrization(
+                compressed, self.net.shape(name), inputs_first=inputs_first, pick=pick
+            )
             self.net.parametrize(name, self._weights[name])
         for name in frozen:
             for parameter in self.net.trained(name):
@@ -188,6 +197,14 @@ class _Student:
         """The compressed weights as they are now."""
         return {
             name: weight.finish(self.net.trained(name), self._dense[name]) for name, weight in self._weights.items()
+        }
+
+    def entries(self) -> dict[str, Matrix]:
+        """Weights before rounding, where entries pick their values."""
+        return {
+            name: weight.own(self.net.trained(name)[1])
+            for name, weight in self._weights.items()
+            if isinstance(weight, PickedSparseWeight)
         }
 
     def values(self) -> dict[str, Array]:

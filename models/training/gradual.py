@@ -1,105 +1,92 @@
-"""Deep Compression step by step: prune a little, train, prune more, train, share the values, train what is shared.
+"""Deep Compression in steps: prune and share a little, train, prune more of what came of it, train again.
 
-Source: Han et al., arXiv 1506.02626 (pruning in turns with training) and arXiv 1510.00149.
+Source: Han et al., arXiv 1506.02626 (pruning in turns with training) and arXiv 1510.00149. Unlike there, values are
+shared from the first step on, and entries learn which of them they have (`PickedSparseWeight`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
 
 import numpy as np
 import onnx
 
-from models.compression.base import Array, Compressed, Plan
+from models.compression.base import Array, Matrix, Plan
 from models.compression.network import with_weights
 from models.compression.registry import method
 from models.training.finetune import FineTuned, fine_tune
 from models.training.onnx_net import OnnxNet
-
-TURNS: Final = (3.0, 1.5, 1.0)
-"""Entries kept in each turn of pruning, by those that the plan stores."""
 
 Progress = Callable[[float, float], None]
 
 
 def compress_gradually(
     model: onnx.ModelProto,
-    plans: Mapping[str, Plan],
+    steps: Sequence[Mapping[str, Plan]],
     feeds: Sequence[Mapping[str, Array]],
     *,
     parent: onnx.ModelProto | None = None,
-    turns: Sequence[float] = TURNS,
+    targets: Sequence[Array] | None = None,
     epochs: int = 2,
     learning_rate: float = 1e-2,
     batch_rows: int = 512,
     seed: int = 1,
     threads: int = 1,
     progress: Progress | None = None,
-) -> FineTuned:
-    """Compress weights as planned, with fine-tuning between the steps.
+) -> Iterator[FineTuned]:
+    """Compress weights in steps, with fine-tuning after each.
 
     Args:
         model: the network with dense weights.
-        plans: plans of `deep-compression` by the name of the weight.
+        steps: plans of `deep-compression` by the name of the weight, each step's smaller than those of the one before.
         feeds: recordings, as of `fine_tune`.
         parent: as of `fine_tune`.
-        turns: turns of pruning; each keeps so many times the entries that a plan stores, at most all.
-        epochs: passes over the recordings after each turn, and after sharing the values.
-        learning_rate: as of `fine_tune`; half of it once values are shared.
+        targets: as of `fine_tune`.
+        epochs: passes over the recordings after each step.
+        learning_rate: as of `fine_tune`.
         batch_rows: as of `fine_tune`.
         seed: as of `fine_tune`.
         threads: as of `fine_tune`.
         progress: called with the fraction of all steps that is done and the running loss.
 
-    Returns:
-        The weights, stored as planned; `before` is the held-out loss before the last step of training.
+    Yields:
+        The network after each step; `values` are all that differ from `model`, and `before` is the held-out loss before
+        the training of that step.
 
     Raises:
         CompressionError: as `fine_tune`.
     """
     parent = parent or model
     net = OnnxNet(model)
-    dense = {name: net.matrix(name) for name in plans}
-    weights, values = dict(dense), dict[str, Array]()
-    for turn, times in enumerate([*turns, None]):
-        layers = {}
-        for name, plan in plans.items():
-            chosen = plan if times is None else _pruned(plan, times)
-            layers[name] = method(chosen.method).compress(weights[name], chosen)
+    weights = {name: net.matrix(name) for name in steps[0]}
+    values: dict[str, Array] = {}
+    for number, plans in enumerate(steps):
+        layers = {name: method(plan.method).compress(weights[name], plan) for name, plan in plans.items()}
         tuned = fine_tune(
-            with_weights(model, values),
+            with_weights(model, {**values, **{name: _stored(net, name, weight) for name, weight in weights.items()}}),
             layers,
             feeds,
             parent=parent,
+            targets=targets,
+            pick=True,
             epochs=epochs,
-            learning_rate=learning_rate / (2 if times is None else 1),
+            learning_rate=learning_rate,
             batch_rows=batch_rows,
-            seed=seed,
+            seed=seed + number,
             threads=threads,
-            progress=_part(progress, turn, len(turns) + 1),
+            progress=_part(progress, number, len(steps)),
         )
         values |= tuned.values
-        weights = {name: _dense(compressed) for name, compressed in tuned.layers.items()}
-    return replace(tuned, values=values)
+        weights = dict(tuned.entries)
+        yield replace(tuned, values=dict(values))
 
 
-def _pruned(plan: Plan, times: float) -> Plan:
-    """The plan of `pruned-csr` with so many times the entries."""
-    chosen = method("pruned-csr")
-    dense = 4 * plan.Q * plan.R
-    one, every = (round(size * dense) for size in chosen.sizes(plan.Q, plan.R))
-    each = (every - one) // max(plan.Q * plan.R - 1, 1)
-    entries = min(round(int(plan.geometry["entries"]) * times), plan.Q * plan.R)
-    return chosen.plan(plan.Q, plan.R, (one + each * (entries - 1)) / dense)
+def _stored(net: OnnxNet, name: str, weight: Matrix) -> Array:
+    return weight if net.inputs_first(name) else np.ascontiguousarray(weight.T).reshape(net.shape(name))
 
 
-def _dense(compressed: Compressed) -> Array:
-    return np.ascontiguousarray(method(compressed.plan.method).decompress(compressed))
-
-
-def _part(progress: Progress | None, turn: int, turns: int) -> Progress | None:
+def _part(progress: Progress | None, step: int, steps: int) -> Progress | None:
     if progress is None:
         return None
-    return lambda fraction, loss: progress((turn + fraction) / turns, loss)
+    return lambda fraction, loss: progress((step + fraction) / steps, loss)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.compression.base import Array, Compressed, CompressionError
+from models.compression.base import Array, Compressed, CompressionError, Matrix
 from models.compression.codebook import unpack_rows
 from models.compression.deepthin import geometry_of
 from models.compression.registry import method
@@ -22,7 +22,7 @@ from models.training.compressed_weight import CompressedWeight, as_array
 from models.training.deepthin import deepthin_linear, reconstruct
 from models.training.gathering import gathered, permuted, placed
 from ops.hashing import hashed_entries, shuffled_positions
-from ops.packing import unpack_bits
+from ops.packing import pack_bits, unpack_bits
 
 
 class DenseWeight(CompressedWeight):
@@ -118,7 +118,7 @@ class SparseWeight(CompressedWeight):
 class SharedSparseWeight(CompressedWeight):
     """`deep-compression`: the shared values of the entries that are left."""
 
-    trained = ("codebook",)
+    trained: tuple[str, ...] = ("codebook",)
     places: Tensor
     index: Tensor
 
@@ -139,6 +139,48 @@ class SharedSparseWeight(CompressedWeight):
         """The shared values at their places, zero elsewhere."""
         entries = gathered(values[0], self.index)
         return placed(entries, self.places, self.Q * self.R).reshape(self.R, self.Q).t()
+
+
+class PickedSparseWeight(SharedSparseWeight):
+    """`deep-compression`, whose entries also learn which of the shared values they have.
+
+    Every entry keeps a value of its own, which is rounded to the nearest shared one at each step; the gradient passes
+    through the rounding, and that of a shared value is the sum of its members' (Zhu et al., arXiv 1612.01064, with the
+    number of values of arXiv 1510.00149).
+    """
+
+    trained = ("codebook", "entries")
+    proportional = False
+
+    def right_inverse(self, weight: Tensor) -> tuple[Tensor, ...]:
+        """The shared values, and the entries as `weight` has them."""
+        matrix = weight if self.inputs_first else weight.reshape(self.R, self.Q).t()
+        entries = matrix.t().reshape(-1).index_select(0, self.places.to(weight.device)).float()
+        codebook = torch.tensor(self.compressed.arrays["codebook"], dtype=torch.float32, device=weight.device)
+        return codebook, entries.clone()
+
+    def picks(self, codebook: Tensor, entries: Tensor) -> Tensor:
+        """The index of the shared value, never the zero of the fillers, that is nearest to each entry."""
+        levels, order = codebook.detach()[1:].sort()
+        return order[torch.bucketize(entries.detach(), (levels[1:] + levels[:-1]) / 2)] + 1
+
+    def matrix(self, *values: Tensor) -> Tensor:
+        """The shared values at their places, zero elsewhere."""
+        codebook, entries = values
+        shared = gathered(codebook, self.picks(codebook, entries)) + (entries - entries.detach())
+        return placed(shared, self.places, self.Q * self.R).reshape(self.R, self.Q).t()
+
+    def own(self, entries: Tensor) -> Matrix:
+        """The entries' own values at their places [Q, R]."""
+        return as_array(placed(entries.detach(), self.places, self.Q * self.R).reshape(self.R, self.Q).t())
+
+    def arrays(self, values: Sequence[Tensor]) -> dict[str, Array]:
+        """The codebook and which of its values each entry has."""
+        count, bits = (int(self.compressed.plan.geometry[key]) for key in ("entries", "value_bits"))
+        symbols = unpack_bits(self.stored("symbols"), bits, count)
+        symbols[symbols != 0] = as_array(self.picks(*values)).astype(np.uint8)
+        fixed = {name: self.stored(name) for name in ("gaps", "starts")}
+        return {"codebook": as_array(values[0]), "symbols": pack_bits(symbols, bits), **fixed}
 
 
 class SharedFactors(CompressedWeight):
@@ -297,9 +339,11 @@ PARAMETRIZATIONS: Mapping[str, type[CompressedWeight]] = {
 
 
 def parametrization(
-    compressed: Compressed, shape: Sequence[int], *, inputs_first: bool, swap_gates: bool = False
+    compressed: Compressed, shape: Sequence[int], *, inputs_first: bool, swap_gates: bool = False, pick: bool = False
 ) -> CompressedWeight:
     """The parametrization of a compressed weight by its method; see `CompressedWeight`.
+
+    With `pick`, entries of `deep-compression` learn which shared value they have; see `PickedSparseWeight`.
 
     Raises:
         CompressionError: the method's weights cannot be trained; the message names those whose weights can.
@@ -307,4 +351,5 @@ def parametrization(
     name = compressed.plan.method
     if name not in PARAMETRIZATIONS:
         raise CompressionError(f"weights of method {name!r} cannot be trained: use {', '.join(PARAMETRIZATIONS)}")
-    return PARAMETRIZATIONS[name](compressed, shape, inputs_first=inputs_first, swap_gates=swap_gates)
+    kind = PickedSparseWeight if pick and name == "deep-compression" else PARAMETRIZATIONS[name]
+    return kind(compressed, shape, inputs_first=inputs_first, swap_gates=swap_gates)

@@ -85,9 +85,11 @@ class Recordings:
 
 
 def parent_outputs(
-    parent: onnx.ModelProto, output: str, feeds: Sequence[Feeds], *, threads: int
+    parent: onnx.ModelProto, output: str, feeds: Sequence[Feeds], *, threads: int, known: Sequence[Array] | None = None
 ) -> tuple[list[Array], bool]:
     """The parent's `output` for every recording, and whether it treats the first axis' entries independently.
+
+    Where the outputs are `known`, they are not computed again.
 
     Raises:
         CompressionError: a recording does not fit the graph.
@@ -101,7 +103,8 @@ def parent_outputs(
             raise CompressionError(f"a recording does not fit the network: {error}") from error
         return np.asarray(result)
 
-    return [run(feed) for feed in feeds], _independent(running, output, feeds[0])
+    outputs = [run(feed) for feed in feeds] if known is None else list(known)
+    return outputs, _independent(running, output, feeds[0])
 
 
 def _independent(running: onnxruntime.InferenceSession, output: str, feed: Feeds) -> bool:

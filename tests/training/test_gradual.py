@@ -1,4 +1,4 @@
-"""Deep Compression in turns of pruning and training."""
+"""Deep Compression in steps of pruning and training."""
 
 import numpy as np
 import pytest
@@ -11,30 +11,57 @@ from models.training.gradual import compress_gradually
 from models.training.onnx_net import OnnxNet
 from tests.training.test_finetune import classifier, recordings
 
+METHOD = method("deep-compression")
 
-def test_gradual_compression_is_better_than_one_step_of_the_same_bytes():
-    model, chosen = classifier(), method("deep-compression")
+
+def plans(size):
+    net = OnnxNet(classifier())
+    return {name: METHOD.plan(*net.matrix(name).shape, size) for name in ("first", "second")}
+
+
+def test_steps_are_better_than_one_step_of_the_same_bytes():
+    model, steps, told = classifier(), [plans(0.5), plans(0.25)], []
     net = OnnxNet(model)
-    matrices = {"first": net.matrix("first")}
-    plans = {name: chosen.plan(*matrix.shape, 0.12) for name, matrix in matrices.items()}
-    at_once = {name: chosen.compress(matrix, plans[name]) for name, matrix in matrices.items()}
-    feeds = recordings(24)
-    told = []
-    single = fine_tune(model, at_once, feeds, epochs=18, batch_rows=32)
-    gradual = compress_gradually(
-        model,
-        plans,
-        feeds,
-        turns=(2.0, 1.0),
-        epochs=6,
-        batch_rows=32,
-        progress=lambda fraction, loss: told.append(fraction),
+    at_once = {name: METHOD.compress(net.matrix(name), plan) for name, plan in steps[-1].items()}
+    single = fine_tune(model, at_once, recordings(24), epochs=18, batch_rows=32)
+    found = list(
+        compress_gradually(
+            model, steps, recordings(24), epochs=9, batch_rows=32, progress=lambda done, loss: told.append(done)
+        )
     )
-    assert gradual.after < 0.9 * single.after
-    assert told == sorted(told)
-    assert told[-1] == 1.0
-    for name, plan in plans.items():
-        assert gradual.layers[name].plan == plan
-        assert sum(array.nbytes for array in gradual.layers[name].arrays.values()) == plan.disk_bytes
-    assert set(gradual.values) == {"first.bias", "second", "second.bias"}
-    assert np.count_nonzero(chosen.decompress(gradual.layers["first"])) <= int(plans["first"].geometry["entries"])
+    assert found[-1].after < 0.9 * single.after
+    assert found[0].after < found[-1].after
+    assert told == sorted(told) and told[-1] == 1.0
+    for tuned, step in zip(found, steps, strict=True):
+        for name, plan in step.items():
+            layer = tuned.layers[name]
+            assert layer.plan == plan
+            assert sum(array.nbytes for array in layer.arrays.values()) == plan.disk_bytes
+            assert METHOD.decode(METHOD.encode(layer), plan).keys() == layer.arrays.keys()
+            assert np.count_nonzero(METHOD.decompress(layer)) <= int(plan.geometry["entries"])
+
+
+def test_entries_learn_which_value_they_have():
+    model = classifier()
+    net = OnnxNet(model)
+    layers = {"first": METHOD.compress(net.matrix("first"), plans(0.3)["first"])}
+    tuned = fine_tune(model, layers, recordings(24), epochs=6, batch_rows=32, pick=True)
+    assert tuned.after < tuned.before
+    assert not np.array_equal(tuned.layers["first"].arrays["symbols"], layers["first"].arrays["symbols"])
+    assert np.array_equal(tuned.layers["first"].arrays["gaps"], layers["first"].arrays["gaps"])
+    own, rounded = tuned.entries["first"], METHOD.decompress(tuned.layers["first"])
+    levels = tuned.layers["first"].arrays["codebook"][1:]
+    places = np.nonzero(rounded)
+    nearest = levels[np.abs(own[places][:, None] - levels).argmin(axis=1)]
+    np.testing.assert_allclose(rounded[places], nearest, rtol=1e-6)
+    assert not own[rounded == 0].any()
+
+
+def test_targets_take_the_place_of_the_parents_outputs():
+    model, feeds = classifier(), recordings(12)
+    net = OnnxNet(model)
+    layers = {"first": METHOD.compress(net.matrix("first"), plans(0.5)["first"])}
+    targets = [np.log(np.full((len(feed["x"]), 8), 1e-3) + 0.992 * np.eye(8)[0]).astype(np.float32) for feed in feeds]
+    tuned = fine_tune(model, layers, feeds, targets=targets, epochs=20, batch_rows=32)
+    assert tuned.after < 0.3 * tuned.before
+    assert (tuned.values["second.bias"] - net.value("second.bias")).argmax() == 0
