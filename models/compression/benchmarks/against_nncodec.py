@@ -43,6 +43,7 @@ PRICES: Final = (0.003, 0.01, 0.03, 0.08, 0.2, 0.4)
 SHARES: Final = (0.02, 0.05, 0.1)
 """Relative sizes on disk of the low-rank factors with codebooks."""
 LEVELS: Final = 32
+_NOTHING: Final = 1e-12  # a loss of zero has no logarithm
 
 # Runs in nncodec's own environment; says nothing but the result on its last line.
 _NNCODEC: Final = """
@@ -131,11 +132,16 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
 
 def at_error(rows: Sequence[Row], error: float) -> float | None:
     """Bytes at an error, between the rows (log to log); None where there are none on both sides."""
-    ordered = sorted(rows, key=lambda row: row.error)
-    if not ordered or not ordered[0].error <= error <= ordered[-1].error:
+    return interpolated([(row.error, row.bytes) for row in rows], error)
+
+
+def interpolated(curve: Sequence[tuple[float, float]], loss: float) -> float | None:
+    """Bytes at a loss on a curve of (loss, bytes), log to log; None where it has no points on both sides."""
+    ordered = sorted(curve)
+    if not ordered or not ordered[0][0] <= loss <= ordered[-1][0]:
         return None
-    errors, sizes = np.log([row.error for row in ordered]), np.log([row.bytes for row in ordered])
-    return float(np.exp(np.interp(np.log(error), errors, sizes)))
+    losses, sizes = (np.log([max(point[axis], _NOTHING) for point in ordered]) for axis in (0, 1))
+    return float(np.exp(np.interp(np.log(max(loss, _NOTHING)), losses, sizes)))
 
 
 def _measure(options: argparse.Namespace) -> Iterator[Row]:
@@ -163,7 +169,8 @@ def _ways(
 ) -> Iterator[tuple[str, float, int, Matrix]]:
     """Way, setting, bytes and what comes back."""
     if options.nncodec:
-        yield from _nncodec(weight, options.nncodec, options.qp)
+        for qp, size, decoded in coded_by_nncodec(weight, options.nncodec, options.qp):
+            yield "nncodec", qp, size, decoded
     for step in STEPS:
         scale = np.float32(step * weight.std())
         stream = encode_arrays({"scale": np.array(scale), "symbols": np.rint(weight / scale).astype(np.int16)})
@@ -182,7 +189,8 @@ def _ways(
         yield method.name, share, len(method.encode(compressed)), method.decompress(compressed)
 
 
-def _nncodec(weight: Matrix, python: str, steps: Sequence[int]) -> Iterator[tuple[str, float, int, Matrix]]:
+def coded_by_nncodec(weight: Matrix, python: str, steps: Sequence[int]) -> Iterator[tuple[int, int, Matrix]]:
+    """Step, bytes and what comes back, for each of nncodec's `steps`; `python` is an interpreter that has it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         np.save(folder / "weight.npy", weight)
@@ -191,7 +199,7 @@ def _nncodec(weight: Matrix, python: str, steps: Sequence[int]) -> Iterator[tupl
         if result.returncode:
             raise SystemExit(f"nncodec failed: {result.stderr.strip()}")
         for qp, size in json.loads(result.stdout.splitlines()[-1]):
-            yield "nncodec", qp, size, np.load(folder / f"decoded{qp}.npy")
+            yield qp, size, np.load(folder / f"decoded{qp}.npy")
 
 
 if __name__ == "__main__":

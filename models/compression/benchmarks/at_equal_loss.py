@@ -1,0 +1,204 @@
+"""Bytes of whole networks at equal loss on held-out speech, coded by nncodec and by this project's methods.
+
+``python -m models.compression.benchmarks.at_equal_loss MODEL.onnx --nncodec PYTHON`` codes all weights of a network in
+each way at several settings, decodes them, and runs the result beside the original on recordings of speakers that
+nothing was fitted to. It prints bytes against two losses, the divergence of the posteriors from the original's and the
+share of frames with another best class, and then, for every point of nncodec's, the bytes that the other ways take at
+the same loss, between their own points. Points are kept in ``--output``: a run that was interrupted goes on.
+
+nncodec is no dependency: it lives in an environment of its own, whose interpreter ``--nncodec`` names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import onnx
+
+from models.compression import stages
+from models.compression.assess import agreement
+from models.compression.base import Array, Compressed
+from models.compression.benchmarks.against_nncodec import coded_by_nncodec, interpolated
+from models.compression.calibrate import FEW_ROWS, Calibrator
+from models.compression.cli import corpus_folder
+from models.compression.compressing import approximated, compress_layer
+from models.compression.feeds import Feed, inputs_for
+from models.compression.network import Network, as_stored, find, with_weights
+from models.compression.normalise import normalise
+from models.compression.planning import uniform
+from models.compression.recordings import feeds
+from models.compression.registry import METHODS
+from models.features import preset
+from ops import library
+
+NNCODEC: Final = "nncodec"
+LOSSES: Final = ("divergence", "frames_differ")
+_WAYS: Final = ("low-rank-codebook", "deepthin-codebook")
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A network coded in one way.
+
+    Attributes:
+        way: how.
+        setting: the way's own: nncodec's qp, or the relative size on disk.
+        bytes: all streams of its weights together.
+        divergence: nats by frame of the original's posteriors from those of the decoded network, held out.
+        frames_differ: share of the held-out frames with another best class.
+        frames: held-out frames.
+    """
+
+    way: str
+    setting: float
+    bytes: int
+    divergence: float
+    frames_differ: float
+    frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What all points have in common.
+
+    Attributes:
+        network: the original.
+        calibration: recordings that weights are fitted to.
+        held_out: recordings of other speakers.
+    """
+
+    network: Network
+    calibration: Sequence[Feed]
+    held_out: Sequence[Feed]
+
+    def point(self, way: str, setting: float, size: int, model: onnx.ModelProto) -> Point:
+        """Run a decoded network beside the original."""
+        parent, other = (library.session(each.SerializeToString()) for each in (self.network.model, model))
+        found = agreement(parent, other, self.held_out, "recordings")
+        if found.divergence is None:
+            raise SystemExit("the network's first output must be log posteriors")
+        return Point(way, setting, size, found.divergence, 1 - found.frames, found.rows)
+
+    def by_nncodec(self, qp: float, python: str) -> Point:
+        """All weights through nncodec at one step, each in a stream of its own."""
+        decoded: dict[str, Array] = {}
+        total = 0
+        for layer in self.network.layers:
+            [(_, size, weight)] = coded_by_nncodec(self.network.weight(layer), python, [int(qp)])
+            decoded[layer.name] = as_stored(layer, self.network.nodes(layer)[0], weight)
+            total += size
+        return self.point(NNCODEC, qp, total, with_weights(self.network.model, decoded))
+
+    def by_method(self, size: float, way: str, aware: bool) -> Point:
+        """All weights by one method at one relative size on disk, layer after layer; with calibration if `aware`."""
+        plans = uniform(METHODS[way], self.network.layers, size)
+        calibrator = Calibrator(self.network, self.calibration, max_rows=FEW_ROWS) if aware else None
+        layers: dict[str, Compressed] = {}
+        changed: dict[str, Array] = {}
+        total = 0
+        for layer in self.network.layers:
+            if layer.name not in plans:
+                raise SystemExit(f"{way} does not take {layer.name}")
+            so_far = approximated(self.network, layers, changed) if aware and layers else None
+            done = compress_layer(self.network, layer, plans[layer.name], calibrator, so_far, changed)
+            layers[layer.name] = done.compressed
+            changed |= done.changed
+            total += len(METHODS[way].encode(done.compressed))
+        name = way if aware else f"{way}, plain"
+        return self.point(name, size, total, approximated(self.network, layers, changed))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the comparison from the command line; returns the exit status."""
+    options = _parser().parse_args(argv)
+    bench = _bench(options)
+    points = [Point(**each) for each in stages.read_json(options.output)] if options.output.is_file() else []
+    for way, setting, measure in _jobs(bench, options):
+        if any((point.way, point.setting) == (way, setting) for point in points):
+            continue
+        points.append(measure(setting))
+        stages.write_json(options.output, [asdict(point) for point in points])
+        print(list(table(points[-1:]))[-1], file=sys.stderr, flush=True)
+    print("\n".join([*table(points), "", *comparison(points)]))
+    return 0
+
+
+def table(points: Sequence[Point]) -> Iterator[str]:
+    """The points as Markdown."""
+    yield "| Way | Setting | Bytes | Divergence | Frames that differ |"
+    yield "| --- | --: | --: | --: | --: |"
+    for each in sorted(points, key=lambda point: (point.way, point.bytes)):
+        loss = f"{each.divergence:.4f} | {each.frames_differ:.1%}"
+        yield f"| {each.way} | {each.setting:g} | {each.bytes:,} | {loss} |"
+
+
+def comparison(points: Sequence[Point]) -> Iterator[str]:
+    """For every point of nncodec's, the bytes of the other ways at its loss by its own, as Markdown."""
+    ways = [way for way in dict.fromkeys(point.way for point in points) if way != NNCODEC]
+    yield f"| nncodec's bytes | at | {' | '.join(ways)} |"
+    yield f"| --: | --- |{' --: |' * len(ways)}"
+    for point in sorted((point for point in points if point.way == NNCODEC), key=lambda each: each.bytes):
+        for loss in LOSSES:
+            value = getattr(point, loss)
+            shown = f"divergence {value:.4f}" if loss == "divergence" else f"{value:.1%} of frames that differ"
+            columns = []
+            for way in ways:
+                curve = [(getattr(each, loss), each.bytes) for each in points if each.way == way]
+                size = interpolated(curve, value)
+                columns.append("out of its range" if size is None else f"{size / point.bytes:.2f}")
+            yield f"| {point.bytes:,} | {shown} | {' | '.join(columns)} |"
+
+
+def _jobs(bench: Bench, options: argparse.Namespace) -> Iterator[tuple[str, float, Callable[[float], Point]]]:
+    for way in _WAYS:
+        for size in options.sizes:
+            yield way, size, partial(bench.by_method, way=way, aware=True)
+    if options.nncodec:
+        for qp in options.qp:
+            yield NNCODEC, qp, partial(bench.by_nncodec, python=options.nncodec)
+    if options.plain:
+        for way in _WAYS:
+            for size in options.sizes:
+                yield f"{way}, plain", size, partial(bench.by_method, way=way, aware=False)
+
+
+def _bench(options: argparse.Namespace) -> Bench:
+    network = find(normalise(onnx.load(str(options.model))).model)
+    inputs = inputs_for(network.model, None, preset(options.front_end))
+    if inputs is None:
+        raise SystemExit(f"the network does not take what front end {options.front_end} gives")
+    folders = [corpus_folder(name) for name in (*options.calibration, options.held_out)]
+    calibration = feeds(folders[:-1], inputs, seconds=options.calibration_seconds)[0]
+    return Bench(network, calibration, feeds(folders[-1:], inputs, seconds=options.held_out_seconds)[0])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="at_equal_loss", description="Compare bytes with nncodec's at equal loss.")
+    add = parser.add_argument
+    add("model", type=Path, help="the ONNX file; its first output is log posteriors")
+    add("-o", "--output", type=Path, required=True, help="JSON file of the points, gone on with if it is there")
+    add("--front-end", default="ami-dnn", help="preset that turns recordings into the network's input (ami-dnn)")
+    add(
+        "--calibration",
+        nargs="+",
+        default=["librispeech-train", "an4-train"],
+        help="corpora that weights are fitted to",
+    )
+    add("--calibration-seconds", type=float, default=240.0, help="audio used of them (240)")
+    add("--held-out", default="librispeech-dev", help="corpus that losses are measured on (librispeech-dev)")
+    add("--held-out-seconds", type=float, default=120.0, help="audio used of it (120)")
+    add("--sizes", type=float, nargs="+", default=[0.03, 0.05, 0.08, 0.12], help="relative sizes on disk")
+    add("--plain", action="store_true", help="also without calibration")
+    add("--nncodec", metavar="PYTHON", help="interpreter of an environment with nncodec")
+    add("--qp", type=int, nargs="+", default=[-16, -20, -24, -28], help="nncodec's steps")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
