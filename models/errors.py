@@ -43,3 +43,11 @@ class CorpusError(DeepThinError, ValueError):
 
 class EvaluationUnavailableError(DeepThinError, ImportError):
     """The packages that scoring needs are not installed."""
+
+
+class DownloadError(DeepThinError, OSError):
+    """A published model could not be fetched, or is not what was published."""
+
+
+class ModelTakenError(DeepThinError, ValueError):
+    """A model of that name is here, and must stay."""

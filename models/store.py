@@ -76,6 +76,19 @@ class ModelStore:
                 return tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
         return ()
 
+    def set_default(self, name: str) -> None:
+        """Let the alias `default` stand for the model `name` from now on; written to the first folder.
+
+        Raises:
+            UnknownModelError: nothing of that name is here.
+        """
+        self.folder(name)
+        history = [name, *(before for before in self.defaults() if before != name)]
+        self.roots[0].mkdir(parents=True, exist_ok=True)
+        draft = self.roots[0] / f".{DEFAULT_ALIAS}"
+        draft.write_text("".join(f"{line}\n" for line in history), encoding="utf-8")
+        draft.replace(self.roots[0] / DEFAULT_ALIAS)
+
     def resolve(self, name: str) -> str:
         """The real name behind `name`, which may be the alias `default`.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from models.errors import PackageError
 from models.store import ModelStore
+from service.cli import model_changes
 from service.cli.common import Parsers
 
 _HEADER = ("NAME", "FAMILY", "METHOD", "SIZE", "ON DISK", "IN MEMORY", "WORD ERROR RATE")
@@ -17,12 +18,14 @@ def add_to(commands: Parsers) -> None:
     """Add the parser of `models`."""
     parser = commands.add_parser(
         "models",
-        help="list the models",
-        description="List the models that come with DeepThin and those under $DEEPTHIN_HOME/models. SIZE is the stored "
-        "size of the weight matrices by their uncompressed size; bytes are those of the weights; * marks the default.",
+        help="list the models, get more, take them away",
+        description="Without a command: list the models that come with DeepThin and those under "
+        "$DEEPTHIN_HOME/models. SIZE is the stored size of the weight matrices by their uncompressed size; bytes are "
+        "those of the weights; * marks the default.",
     )
     parser.add_argument("--json", action="store_true", help="the same as JSON, with more detail")
     parser.set_defaults(run=run)
+    model_changes.add_to(parser.add_subparsers(title="commands", metavar="COMMAND"))
 
 
 def run(args: argparse.Namespace) -> int:
