@@ -14,6 +14,7 @@ from onnx import TensorProto
 
 from models.compression.archive import Archive
 from models.compression.base import CompressionError
+from models.compression.external import take_in
 from models.compression.normalise import inner_graphs
 from models.package import GRAPH_FILE, MANIFEST_FILE, Manifest, parse_manifest
 
@@ -77,13 +78,7 @@ def parse(data: bytes) -> onnx.ModelProto:
     Raises:
         CheckpointError: it is not one, is damaged, or refers to other files.
     """
-    model = onnx.ModelProto()
-    try:
-        model.ParseFromString(data)
-    except DecodeError as error:
-        raise CheckpointError(f"the checkpoint is not an ONNX model{_looks_like(data)}") from error
-    if not model.graph.node:
-        raise CheckpointError(f"the checkpoint is not an ONNX model, or an empty one{_looks_like(data)}")
+    model = _parsed(data)
     check(model)
     return model
 
@@ -112,18 +107,40 @@ def check(model: onnx.ModelProto) -> None:
         raise CheckpointError(f"the checkpoint cannot be checked: {error}") from error
 
 
-def _package(path: Path, max_bytes: int) -> tuple[onnx.ModelProto, Manifest]:
+def _parsed(data: bytes) -> onnx.ModelProto:
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except DecodeError as error:
+        raise CheckpointError(f"the checkpoint is not an ONNX model{_looks_like(data)}") from error
+    if not model.graph.node:
+        raise CheckpointError(f"the checkpoint is not an ONNX model, or an empty one{_looks_like(data)}")
+    return model
+
+
+def _package(path: Path, max_bytes: int) -> tuple[onnx.ModelProto, Manifest | None]:
     with Archive(path, max_bytes=max_bytes, max_members=64) as archive:
         names = archive.names()
         manifests = [name for name in names if name.split("/")[-1] == MANIFEST_FILE]
+        networks = [name for name in names if name.endswith(".onnx")]
+        if not manifests and len(networks) == 1:
+            return _with_files(archive, networks[0], max_bytes), None
         if len(manifests) != 1 or manifests[0].count("/") > 1:
             raise CheckpointError(
-                f"a model package has one {MANIFEST_FILE} and one {GRAPH_FILE}, in one folder at most; "
-                f"this zip file has {', '.join(names[:8]) or 'nothing'}"
+                f"a model package has one {MANIFEST_FILE} and one {GRAPH_FILE}, in one folder at most; without a "
+                f"manifest there is one .onnx file; this zip file has {', '.join(names[:8]) or 'nothing'}"
             )
-        folder = manifests[0].removesuffix(MANIFEST_FILE)
         manifest = parse_manifest(archive.read(manifests[0], _MAX_MANIFEST))
-        return parse(archive.read(folder + GRAPH_FILE, max_bytes)), manifest
+        return _with_files(archive, manifests[0].removesuffix(MANIFEST_FILE) + GRAPH_FILE, max_bytes), manifest
+
+
+def _with_files(archive: Archive, name: str, max_bytes: int) -> onnx.ModelProto:
+    """The network in a member of a zip file, with the weights that it keeps in other members beside it."""
+    model = _parsed(archive.read(name, max_bytes))
+    folder = name[: name.rfind("/") + 1]
+    take_in(_tensors(model), lambda location: archive.read(folder + location, max_bytes), max_bytes)
+    check(model)
+    return model
 
 
 def _looks_like(data: bytes) -> str:
@@ -165,7 +182,10 @@ def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
 def _check_tensor(tensor: TensorProto) -> None:
     name = tensor.name or "a constant"
     if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
-        raise CheckpointError(f"{name} is kept in another file (external data): put all weights into the .onnx file")
+        raise CheckpointError(
+            f"{name} is kept in another file (external data): put all weights into the .onnx "
+            "file, or send a .zip of it and the files beside it"
+        )
     if any(size < 0 for size in tensor.dims):
         raise CheckpointError(f"{name} has a negative axis")
     if tensor.HasField("raw_data") and tensor.data_type != TensorProto.STRING:

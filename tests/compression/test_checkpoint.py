@@ -196,6 +196,59 @@ def test_a_package_is_read_with_and_without_a_folder_around_it(tmp_path: Path):
         assert len(found.model.graph.initializer) == 2
 
 
+def split(path: Path, *, name: str = "net/model.onnx", location: str = "weights.data", **reference: str) -> None:
+    """A zip file of a network and, beside it, a file with the weights of its layers."""
+    model = networks.feed_forward()
+    content = b"head"
+    for tensor in model.graph.initializer:
+        given = {"location": location, "offset": str(len(content)), "length": str(len(tensor.raw_data)), **reference}
+        content += tensor.raw_data
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in given.items():
+            tensor.external_data.add(key=key, value=value)
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr(name, model.SerializeToString())
+        file.writestr("net/weights.data", content)
+        file.writestr("secret", bytes(1 << 10))
+
+
+def test_weights_in_files_of_the_package_are_taken_in(tmp_path: Path):
+    split(tmp_path / "checkpoint.zip")
+    found = read(tmp_path)
+    assert found.manifest is None
+    assert found.model.SerializeToString() == networks.feed_forward().SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"location": "../secret"}, "no file of the package"),
+        ({"location": "/etc/passwd"}, "no file of the package"),
+        ({"location": "a\\b"}, "no file of the package"),
+        ({"location": ""}, "no file of the package"),
+        ({"location": "other"}, r"has no net/other"),
+        ({"name": "model.onnx"}, "has no weights.data"),
+        ({"offset": "1000000"}, "bytes 1000000 to"),
+        ({"length": "99999999"}, "which has"),
+        ({"offset": "-4"}, "no number of bytes"),
+        ({"length": "1e3"}, "no number of bytes"),
+        ({"length": "8"}, "bytes where its shape takes"),
+    ],
+    ids=str,
+)
+def test_weights_elsewhere_are_not(tmp_path: Path, changes: dict[str, str], complaint: str):
+    split(tmp_path / "checkpoint.zip", **changes)
+    with pytest.raises(CompressionError, match=complaint):
+        read(tmp_path)
+
+
+def test_many_tensors_of_one_part_of_a_file_count_each(tmp_path: Path):
+    split(tmp_path / "checkpoint.zip", offset="0", length="12000")
+    with pytest.raises(CompressionError, match="more than 20000 bytes of other files"):
+        read(tmp_path, max_bytes=20_000)
+
+
 def test_a_zip_that_is_no_package_says_what_it_has(tmp_path: Path):
     with zipfile.ZipFile(tmp_path / "checkpoint.zip", "w") as file:
         file.writestr("data.pkl", b"x")
