@@ -35,6 +35,7 @@ class TranscriptAnswer(BaseModel):
     decoder: str = Field(description="'graph': words; 'greedy': raw units of the network, here phones.")
     duration_seconds: float = Field(description="Length of the recording.")
     processing_seconds: float = Field(description="Time from acceptance to the answer, waiting included.")
+    real_time_factor: float = Field(description="Seconds of work, waiting not counted, by second of audio.")
 
     @classmethod
     def of(cls, transcription: Transcription) -> TranscriptAnswer:
@@ -51,6 +52,7 @@ class TranscriptAnswer(BaseModel):
             decoder=transcription.decoder,
             duration_seconds=round(transcript.duration_seconds, 4),
             processing_seconds=round(transcription.processing_seconds, 6),
+            real_time_factor=round(transcription.real_time_factor, 6),
         )
 
 
@@ -88,7 +90,6 @@ class DifferencesAnswer(BaseModel):
 class ComparedAnswer(TranscriptAnswer):
     """What one model made of the recording, and what it costs."""
 
-    real_time_factor: float = Field(description="Seconds of work, waiting not counted, by second of audio.")
     disk_bytes: int = Field(description="Weights as stored, worked out from their shapes.")
     resident_bytes: int = Field(description="Weights in memory, worked out from their shapes.")
     transport_bytes: int | None = Field(
@@ -113,7 +114,6 @@ class ComparisonAnswer(BaseModel):
             answers.append(
                 ComparedAnswer(
                     **TranscriptAnswer.of(each.transcription).model_dump(),
-                    real_time_factor=round(each.transcription.real_time_factor, 6),
                     disk_bytes=weights.disk_bytes,
                     resident_bytes=weights.resident_bytes,
                     transport_bytes=weights.transport_bytes,

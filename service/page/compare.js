@@ -4,7 +4,7 @@ import { json } from "./api.js";
 import { onModels, usable } from "./catalogue.js";
 import { checkedValues, fillChecks, fillSelect } from "./choices.js";
 import { clipForm, currentClip, needClip, onClip } from "./clip.js";
-import { differing, differingText } from "./differences.js";
+import { differing, differingText, runs } from "./differences.js";
 import { byId, h, table } from "./dom.js";
 import { bytes, factor, seconds } from "./format.js";
 import { clearProblem, showProblem } from "./problem.js";
@@ -83,20 +83,14 @@ function answers({ reference, answers: all }) {
 function body(answer, reference) {
   if (answer.differences.edits.length === 0) return h("span", { class: "empty" }, "Nothing was said, as far as the model can tell.");
   if (answer.model === reference) return answer.text;
-  return answer.differences.edits.flatMap((edit) => [word(edit), " "]);
+  return runs(answer.differences.edits).flatMap((run) => [marked(run), " "]);
 }
 
-function word({ kind, reference, hypothesis }) {
-  switch (kind) {
-    case "same":
-      return hypothesis;
-    case "inserted":
-      return h("ins", {}, h("span", { class: "sr" }, "put in: "), hypothesis);
-    case "deleted":
-      return h("del", {}, h("span", { class: "sr" }, "left out: "), reference);
-    default:
-      return h("span", { class: "swap" }, h("ins", {}, hypothesis), h("span", { class: "sr" }, " instead of "), " ", h("del", {}, reference));
-  }
+function marked({ same, said, wanted }) {
+  if (same) return said;
+  const heard = said && h("ins", {}, wanted ? null : h("span", { class: "sr" }, "put in: "), said);
+  const missed = wanted && h("del", {}, h("span", { class: "sr" }, said ? "instead of: " : "left out: "), wanted);
+  return [heard || null, said && wanted ? " " : null, missed || null];
 }
 
 function figures({ answers: all, reference }) {

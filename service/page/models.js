@@ -115,7 +115,7 @@ function sorter(column) {
 const sorting = (column) => (order.column !== column.id ? null : order.descending ? "descending" : "ascending");
 
 function title(model) {
-  return [h("span", { class: "name" }, model.name), model.default ? [" ", h("span", { class: "badge", "data-kind": "accent" }, "default")] : null];
+  return h("span", { class: "name" }, model.name);
 }
 
 function errors(model, corpus) {
@@ -124,7 +124,8 @@ function errors(model, corpus) {
 }
 
 function state(model) {
-  const badge = h("span", { class: "badge", "data-kind": KINDS[model.state] ?? null }, model.state);
+  const answers = model.default && model.state === "ready";
+  const badge = h("span", { class: "badge", "data-kind": answers ? "accent" : KINDS[model.state] ?? null }, answers ? "default" : model.state);
   return model.reason ? [badge, h("div", { class: "state-reason" }, model.reason)] : badge;
 }
 
@@ -132,8 +133,8 @@ function actions(model) {
   const button = (text, label, onclick) => h("button", { type: "button", class: "small", "data-key": `${text}-${model.name}`, "aria-label": `${label} ${model.name}`, onclick }, text);
   const usable = !model.default && ["ready", "stored", "quarantined"].includes(model.state) && model.family !== "network";
   return h("div", { class: "row" },
-    model.family ? button("Download", "Download the package of", () => download(model, "package", "zip")) : null,
-    model.family ? button("Stream", "Download the small stream of", () => download(model, "transport", "dtz")) : null,
+    model.family ? button(".zip", "Download the package of", () => download(model, "package", "zip")) : null,
+    model.family ? button(".dtz", "Download the small stream of", () => download(model, "transport", "dtz")) : null,
     usable ? button("Make default", "Make default:", () => promote(model)) : null);
 }
 

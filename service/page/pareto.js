@@ -6,7 +6,7 @@ import { placeLabels } from "./labels.js";
 import { mark, sample } from "./shapes.js";
 
 const HEIGHT = 352;
-const MARGIN = { left: 54, right: 18, top: 16, bottom: 46 };
+const MARGIN = { left: 54, right: 18, top: 30, bottom: 46 };
 const NARROW = 560;
 
 // Draws `rows` {name, method, size, wer} into `box`; `pick(row)` is called for the point that is looked at.
@@ -34,11 +34,12 @@ export function drawPareto(box, rows, { sizeTitle, werTitle, pick }) {
 }
 
 function logScale(values, from, to) {
+  const crowded = to - from < NARROW - 100;
   const low = Math.log10(Math.min(...values)) - 0.12;
   const high = Math.log10(Math.max(...values)) + 0.12;
   const ticks = [];
   for (let power = Math.floor(low); power <= Math.ceil(high); power += 1) {
-    for (const step of high - low > 1.8 ? [1, 3] : [1, 2, 5]) {
+    for (const step of high - low > 1.8 ? (crowded ? [1] : [1, 3]) : [1, 2, 5]) {
       const value = step * 10 ** power;
       if (Math.log10(value) >= low && Math.log10(value) <= high) ticks.push(value);
     }
@@ -66,8 +67,8 @@ function axes(x, y, area, sizeTitle, werTitle) {
     ]),
   ];
   return svg("g", { "aria-hidden": "true" }, lines,
-    svg("text", { class: "tick", x: area.right, y: HEIGHT - 6, "text-anchor": "end" }, `${sizeTitle} (each step a factor) →`),
-    svg("text", { class: "tick", x: area.left + 6, y: area.top + 4 }, `↑ ${werTitle}`));
+    svg("text", { class: "tick", x: area.right, y: HEIGHT - 6, "text-anchor": "end" }, `${sizeTitle}, logarithmic →`),
+    svg("text", { class: "tick", x: 2, y: 13 }, `↑ ${werTitle}`));
 }
 
 const round = (value) => bytes(value).replace(/\.0+ /, " ");

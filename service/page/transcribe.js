@@ -71,7 +71,7 @@ function show(answer) {
     ["Method", answer.method],
     ["Recording", seconds(answer.duration_seconds)],
     ["Answer after", seconds(answer.processing_seconds)],
-    ["RTF", answer.duration_seconds > 0 ? factor(answer.processing_seconds / answer.duration_seconds) : "–"],
+    ["RTF", factor(answer.real_time_factor)],
     ["Confidence", mean === null ? "–" : percent(mean, 0)],
     ["Length", plural(answer.text.split(/\s+/).filter(Boolean).length, "word")],
   ]);
