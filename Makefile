@@ -37,7 +37,7 @@ endif
 endif
 endif
 
-.PHONY: help demo test serve lint bench clip readme-table clean
+.PHONY: help demo test serve lint bench load clip readme-table clean
 .SUFFIXES:
 
 help: ## list these commands
@@ -60,6 +60,9 @@ lint: $(STAMPS)/$(EXTRAS) ## ruff and mypy (TRAIN=1: types of the training code 
 
 bench: $(STAMPS)/installed ## time the kernels against ONNX Runtime's own (ARGS="--json")
 	@$(BIN)/deepthin bench kernels $(ARGS)
+
+load: $(STAMPS)/installed ## load a service of its own and write the tables of docs/operations.md anew (ARGS="--pace 0.1")
+	@$(BIN)/python -m load_tests all --docs docs/operations.md $(ARGS)
 
 readme-table: $(STAMPS)/installed ## write the README's table of models anew from their manifests
 	@$(BIN)/python -m models.table README.md

@@ -1,1 +1,1 @@
-"""Load tests for a running service: open-loop (Poisson arrivals) and closed-loop (fixed number of clients)."""
+"""Load tests of a running service: open-loop (Poisson) and closed-loop load, jobs beside it, and what to expect."""

@@ -10,7 +10,7 @@ from typing import Literal
 
 import httpx
 
-from load_tests.target import Clip
+from load_tests.target import Ask
 
 Outcome = Literal["ok", "shed", "error"]
 
@@ -45,30 +45,33 @@ def poisson_arrivals(rate: float, seconds: float, seed: int) -> list[float]:
     return arrivals
 
 
-async def open_loop(
-    client: httpx.AsyncClient, clips: Sequence[Clip], arrivals: Sequence[float], model: str | None = None
-) -> list[Sample]:
+def stream_arrivals(streams: int, period: float, seconds: float, seed: int) -> list[float]:
+    """Times in [0, seconds) at which `streams` speakers end a recording, each one every `period` seconds."""
+    generator = random.Random(seed)
+    starts = [generator.uniform(0, period) for _ in range(streams)]
+    return sorted(due for start in starts for due in _every(period, start, seconds))
+
+
+async def open_loop(client: httpx.AsyncClient, asks: Sequence[Ask], arrivals: Sequence[float]) -> list[Sample]:
     """Send a request at each arrival time, whether or not earlier ones have been answered."""
     start = time.perf_counter()
 
-    async def arrive(due: float, clip: Clip) -> Sample:
+    async def arrive(due: float, ask: Ask) -> Sample:
         await asyncio.sleep(start + due - time.perf_counter())
-        return await _transcribe(client, clip, model, since=start + due)
+        return await _transcribe(client, ask, since=start + due)
 
-    requests = zip(arrivals, itertools.cycle(clips), strict=False)
-    return await asyncio.gather(*(arrive(due, clip) for due, clip in requests))
+    requests = zip(arrivals, itertools.cycle(asks), strict=False)
+    return await asyncio.gather(*(arrive(due, ask) for due, ask in requests))
 
 
-async def closed_loop(
-    client: httpx.AsyncClient, clips: Sequence[Clip], clients: int, seconds: float, model: str | None = None
-) -> list[Sample]:
+async def closed_loop(client: httpx.AsyncClient, asks: Sequence[Ask], clients: int, seconds: float) -> list[Sample]:
     """`clients` callers, each sending its next request as soon as its last one is answered, for `seconds`."""
     end = time.perf_counter() + seconds
 
     async def call(first: int) -> list[Sample]:
         samples = []
-        for clip in itertools.islice(itertools.cycle(clips), first % len(clips), None):
-            samples.append(await _transcribe(client, clip, model, since=time.perf_counter()))
+        for ask in itertools.islice(itertools.cycle(asks), first % len(asks), None):
+            samples.append(await _transcribe(client, ask, since=time.perf_counter()))
             if time.perf_counter() >= end:
                 break
         return samples
@@ -76,13 +79,17 @@ async def closed_loop(
     return list(itertools.chain.from_iterable(await asyncio.gather(*(call(index) for index in range(clients)))))
 
 
-async def _transcribe(client: httpx.AsyncClient, clip: Clip, model: str | None, *, since: float) -> Sample:
+def _every(period: float, start: float, end: float) -> list[float]:
+    return list(itertools.takewhile(lambda due: due < end, itertools.count(start, period)))
+
+
+async def _transcribe(client: httpx.AsyncClient, ask: Ask, *, since: float) -> Sample:
     try:
         response = await client.post(
             "/transcribe",
-            content=clip.data,
-            headers={"content-type": clip.content_type},
-            params={"model": model} if model else None,
+            content=ask.clip.data,
+            headers={"content-type": ask.clip.content_type},
+            params={"model": ask.model} if ask.model else None,
         )
     except httpx.HTTPError as error:
         return Sample(time.perf_counter() - since, "error", 0.0, type(error).__name__)

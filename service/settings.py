@@ -29,6 +29,8 @@ class Settings(BaseSettings):
         home: folder for uploaded models and other state.
         models: names of the models to host; empty for all that are found.
         max_models: most models hosted at once.
+        memory_budget_bytes: most bytes of weights and decoding graphs in memory; the models unused for longest are
+            unloaded for others, and loaded again when they are asked for. The default model stays. 0 for no limit.
         threads: threads for all work on audio; one batch each.
         session_threads: threads of the network within one batch.
         batch_size: most recordings in one batch; 1 turns batching off.
@@ -69,12 +71,13 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=home)
     models: Annotated[tuple[str, ...], NoDecode] = ()
     max_models: Annotated[int, Field(ge=1)] = 64
+    memory_budget_bytes: Annotated[int, Field(ge=0)] = 0
     threads: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=_cores)
     session_threads: Annotated[int, Field(ge=1, le=256)] = 1
     batch_size: Annotated[int, Field(ge=1, le=256)] = 8
     batch_wait_seconds: Annotated[float, Field(ge=0, le=10)] = 0.005
     queue_length: Annotated[int, Field(ge=1)] = 64
-    queue_seconds: Annotated[float, Field(gt=0)] = 60.0
+    queue_seconds: Annotated[float, Field(gt=0)] = 20.0
     retry_after_seconds: Annotated[int, Field(ge=1)] = 1
     max_bytes: Annotated[int, Field(ge=1)] = 32 * 1024 * 1024
     max_seconds: Annotated[float, Field(gt=0)] = 600.0

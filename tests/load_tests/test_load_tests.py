@@ -10,9 +10,10 @@ import httpx
 import pytest
 
 from load_tests.__main__ import main
-from load_tests.drive import Sample, closed_loop, open_loop, poisson_arrivals
+from load_tests.drive import Sample, closed_loop, open_loop, poisson_arrivals, stream_arrivals
 from load_tests.report import Report, percentile
-from load_tests.target import Clip, TargetError, check_target
+from load_tests.target import Ask, Clip, TargetError, check_target, mixed, own_clips
+from models.audio import decode
 
 CLIP = Clip("clip.wav", b"RIFF", "audio/wav")
 
@@ -49,7 +50,7 @@ def run(app: Dummy, work: Callable[[httpx.AsyncClient], Awaitable[list[Sample]]]
 def test_open_loop_sends_every_arrival_and_counts_each_outcome():
     app = Dummy(itertools.cycle([200, 200, 503, 429, 500]))
     arrivals = [index * 0.001 for index in range(20)]
-    samples = run(app, lambda client: open_loop(client, [CLIP], arrivals, "tiny"))
+    samples = run(app, lambda client: open_loop(client, [Ask(CLIP, "tiny")], arrivals))
     report = Report.of(samples, seconds=4.0)
     assert (report.requests, report.ok, report.shed, report.errors) == (20, 8, 8, 4)
     assert report.audio_seconds_per_second == pytest.approx(8 * 2.5 / 4.0)
@@ -59,14 +60,14 @@ def test_open_loop_sends_every_arrival_and_counts_each_outcome():
 
 def test_open_loop_does_not_wait_for_answers():
     app = Dummy(itertools.repeat(200))
-    run(app, lambda client: open_loop(client, [CLIP], [0.0] * 6))
+    run(app, lambda client: open_loop(client, [Ask(CLIP)], [0.0] * 6))
     assert app.most_in_flight == 6
 
 
 def test_closed_loop_keeps_as_many_requests_in_flight_as_there_are_clients():
     app = Dummy(itertools.repeat(200))
     other = Clip("other.ogg", b"OggS", "audio/ogg")
-    samples = run(app, lambda client: closed_loop(client, [CLIP, other], clients=3, seconds=0.05))
+    samples = run(app, lambda client: closed_loop(client, mixed([CLIP, other]), clients=3, seconds=0.05))
     assert app.most_in_flight == 3
     assert len(samples) == len(app.requests) >= 3
     assert {body for _, body, _ in app.requests} == {b"RIFF", b"OggS"}
@@ -78,7 +79,7 @@ def test_a_lost_connection_is_an_error():
 
     async def session() -> list[Sample]:
         async with httpx.AsyncClient(transport=httpx.MockTransport(refuse), base_url="http://test") as client:
-            return await open_loop(client, [CLIP], [0.0])
+            return await open_loop(client, [Ask(CLIP)], [0.0])
 
     (sample,) = asyncio.run(session())
     assert (sample.outcome, sample.detail, sample.audio_seconds) == ("error", "ConnectError", 0.0)
@@ -91,6 +92,30 @@ def test_poisson_arrivals_follow_the_seed_and_the_rate():
     assert arrivals == sorted(arrivals)
     assert arrivals[0] > 0 and arrivals[-1] < 200
     assert abs(len(arrivals) - 10_000) < 400  # four standard deviations
+
+
+def test_streams_send_once_a_period_each():
+    arrivals = stream_arrivals(streams=5, period=2.0, seconds=8.0, seed=1)
+    assert arrivals == sorted(arrivals)
+    assert len(arrivals) == 5 * 4
+    assert arrivals[0] >= 0 and arrivals[-1] < 8
+    first = arrivals[:5]
+    assert arrivals == pytest.approx(sorted(due + 2.0 * turn for due in first for turn in range(4)))
+
+
+def test_recordings_and_models_are_mixed():
+    other = Clip("other.ogg", b"OggS", "audio/ogg")
+    asks = mixed([CLIP, other], ["a", "b", "c"])
+    assert {(ask.clip.name, ask.model) for ask in asks} == {
+        (name, model) for name in ("clip.wav", "other.ogg") for model in ("a", "b", "c")
+    }
+    assert [ask.model for ask in asks] == ["a", "b", "c", "a", "b", "c"]
+    assert asks[0].clip is not asks[1].clip
+
+
+def test_our_own_recordings_have_three_lengths():
+    seconds = sorted(round(decode(clip.data).seconds, 1) for clip in own_clips())
+    assert seconds == [2.0, 4.0, 6.9]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +147,9 @@ def test_the_command_reports_a_service_that_is_not_there(tmp_path: Path, capsys:
     clip = tmp_path / "clip.wav"
     clip.write_bytes(b"RIFF")
     # Port 9 of loopback (discard) has no listener.
-    status = main(["--url", "http://127.0.0.1:9", "--clients", "1", "--seconds", "0.01", "--clip", str(clip), "--json"])
+    status = main(
+        ["send", "--url", "http://127.0.0.1:9", "--clients", "1", "--seconds", "0.01", "--clip", str(clip), "--json"]
+    )
     report = json.loads(capsys.readouterr().out)
     assert status == 1
     assert report["ok"] == 0
@@ -134,6 +161,6 @@ def test_the_command_refuses_another_machine(tmp_path: Path, capsys: pytest.Capt
     clip = tmp_path / "clip.wav"
     clip.write_bytes(b"RIFF")
     with pytest.raises(SystemExit) as stop:
-        main(["--url", "http://192.0.2.7", "--rate", "1", "--clip", str(clip)])
+        main(["send", "--url", "http://192.0.2.7", "--rate", "1", "--clip", str(clip)])
     assert stop.value.code == 2
     assert "not this machine" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -102,6 +103,9 @@ async def test_jobs_are_logged_from_acceptance_to_end(compress: Compress, writte
     async with compress() as client:
         job_id = await submit(client)
         await finished(client, job_id)
+        async with asyncio.timeout(120):
+            while "job ended" not in written.getvalue():
+                await asyncio.sleep(0.02)
     lines = [json.loads(line) for line in written.getvalue().splitlines()]
     events = [line["message"] for line in lines if line.get("job") == job_id]
     assert events[:2] == ["job accepted", "job started"]
