@@ -36,13 +36,9 @@ from models.training.soft_targets import load_config_and_net, posteriors
 Array = npt.NDArray[np.float32]
 OPSET = 17
 # Tuned on held-out utterances of the training corpora, never on the evaluation sets; see docs/accuracy.md.
-DECODER: dict[str, float | int | bool | str] = {
-    "lm_weight": 1.1,
-    "word_score": -0.4,
-    "prior_scale": 0.7,
-    "beam": 16.0,
-    "max_active": 3000,
-}
+_SEARCH: dict[str, float | int | bool | str] = {"beam": 16.0, "max_active": 3000}
+_OF_CTC = {"lm_weight": 1.1, "word_score": -0.4, "prior_scale": 0.7, **_SEARCH}
+_OF_CTC_CRF = {"lm_weight": 1.0, "word_score": -0.3, "prior_scale": 0.25, **_SEARCH}
 _END = np.iinfo(np.int64).max
 
 
@@ -296,7 +292,7 @@ def package(
         right_context=net.right_context,
         states=states,
         graph=graph,
-        decoder=DECODER if priors else {},
+        decoder=(_OF_CTC if config.crf is None else _OF_CTC_CRF) if priors else {},
         log_priors=tuple(priors),
         weights=Weights(
             parameters=parameters,
