@@ -39,6 +39,15 @@ def find_graph(name: str, beside: Path) -> Path:
     raise PackageError(f"decoding graph {name!r} is neither in {beside.parent / GRAPHS_FOLDER} nor bundled")
 
 
+def graph_bytes(name: str, beside: Path) -> int:
+    """Bytes of decoding graph `name` of the package folder `beside`, on disk and mapped into memory.
+
+    Raises:
+        PackageError: there is no such graph.
+    """
+    return sum(file.stat().st_size for file in find_graph(name, beside).glob("*.bin"))
+
+
 class ModelStore:
     """Packages in a list of folders, earlier folders winning over later ones.
 

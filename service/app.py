@@ -22,6 +22,7 @@ from service.jobs.service import JobService
 from service.jobs.supervisor import WORKER
 from service.jobs.uploads import body_limit
 from service.keeper import ModelKeeper
+from service.memory_budget import MemoryBudget
 from service.metrics import Metrics
 from service.middleware import BodyLimit, BodyLimitMiddleware, RequestMiddleware
 from service.parity import ParityWatch
@@ -46,6 +47,7 @@ def create_app(
     """
     settings = settings or Settings()
     instruments = Metrics(registry or CollectorRegistry(), instruction_set=library.instruction_set())
+    instruments.memory_budget.set(settings.memory_budget_bytes)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -68,6 +70,7 @@ def create_app(
             instruments,
             wanted=settings.models,
             max_models=settings.max_models,
+            memory=MemoryBudget(settings.memory_budget_bytes),
             load=partial(load, threads=settings.session_threads),
         )
         keeper = ModelKeeper(settings.home / "models", store, hub)

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-import numpy as np
-
-from models.audio import Audio
 from models.errors import UnknownModelError
+from models.memory import return_freed_memory
 from models.package import Manifest, ModelPackage
-from models.recognisers import Recogniser
+from models.recognisers import Recogniser, try_out
 from models.store import DEFAULT_ALIAS, ModelStore
 from ops.errors import DeepThinError
 from service.errors import ModelNotReadyError, NotTranscribableError, TooManyModelsError
+from service.memory_budget import MemoryBudget
 from service.metrics import Metrics
 from service.origin import Origin, Placement
 
@@ -33,9 +32,13 @@ Loader = Callable[[Path], Recogniser]
 
 
 class ModelState(StrEnum):
-    """Where a model is in its life; the last two are never loaded, and are here for download."""
+    """Where a model is in its life; the last two are never loaded, and are here for download.
+
+    One that is unloaded has made room for others and is loaded again when it is asked for.
+    """
 
     LOADING = "loading"
+    UNLOADED = "unloaded"
     READY = "ready"
     FAILED = "failed"
     UNLOADING = "unloading"
@@ -55,6 +58,8 @@ class HostedModel:
         recogniser: the loaded model while the state is ready or unloading.
         load_seconds: seconds that loading took.
         references: requests that use it now.
+        last_used: when the last of them began, as a number that grows.
+        loading: the task that loads it because it was asked for.
     """
 
     name: str
@@ -64,6 +69,8 @@ class HostedModel:
     recogniser: Recogniser | None = None
     load_seconds: float = 0.0
     references: int = 0
+    last_used: int = 0
+    loading: asyncio.Task[None] | None = None
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -98,9 +105,18 @@ class Hub:
     """Loads models in the background and lends them to requests."""
 
     def __init__(
-        self, store: ModelStore, metrics: Metrics, *, wanted: tuple[str, ...], max_models: int, load: Loader
+        self,
+        store: ModelStore,
+        metrics: Metrics,
+        *,
+        wanted: tuple[str, ...],
+        max_models: int,
+        load: Loader,
+        memory: MemoryBudget,
     ) -> None:
         """Host the models `wanted`, or all in `store` when that is empty; `load` turns a folder into a recogniser."""
+        self._memory = memory
+        self._uses = itertools.count(1)
         self._store = store
         self._metrics = metrics
         self._load_recogniser = load
@@ -117,9 +133,10 @@ class Hub:
         try:
             yield
         finally:
-            loading.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await loading
+            tasks = [loading, *(model.loading for model in self._models.values() if model.loading is not None)]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def ready(self) -> bool:
         """Whether the default model can answer."""
@@ -148,33 +165,65 @@ class Hub:
         Raises:
             UnknownModelError: no such model is hosted.
             NotTranscribableError: it is here for download alone.
-            ModelNotReadyError: it is loading, failed or about to go.
+            ModelNotReadyError: it is not loaded.
+        """
+        model = self.require_usable(name)
+        if model.state is not ModelState.READY:
+            raise ModelNotReadyError(f"model {model.name} is {model.state}", param="model")
+        return model
+
+    def require_usable(self, name: str) -> HostedModel:
+        """The hosted model `name`, if it can answer now or once it has been loaded for it.
+
+        Raises:
+            UnknownModelError: no such model is hosted.
+            NotTranscribableError: it is here for download alone.
+            ModelNotReadyError: it is loading since the start, failed, about to go, or larger than memory may be.
         """
         model = self.get(name)
         if model.held:
             raise NotTranscribableError(f"model {model.name} is {model.state}: {model.reason}", param="model")
-        if model.state is not ModelState.READY:
+        if model.state is ModelState.UNLOADED and not self._memory.fits(self._least_with(model)):
+            message = f"model {model.name} does not fit into DEEPTHIN_MEMORY_BUDGET_BYTES beside the default"
+            raise ModelNotReadyError(message, param="model")
+        if model.state not in (ModelState.READY, ModelState.UNLOADED) and model.loading is None:
             reason = f": {model.reason}" if model.reason else ""
             headers = {"Retry-After": "2"} if model.state is ModelState.LOADING else {}
             raise ModelNotReadyError(f"model {model.name} is {model.state}{reason}", param="model", headers=headers)
         return model
 
-    @contextmanager
-    def lease(self, name: str) -> Iterator[Lease]:
-        """Lend the model `name`; it is not unloaded before every lease has ended.
+    async def loaded(self, name: str) -> HostedModel:
+        """The hosted model `name`, loaded first if it is not; others that ask meanwhile wait for the same loading.
 
         Raises:
-            UnknownModelError, NotTranscribableError, ModelNotReadyError: as `require_ready`.
+            UnknownModelError, NotTranscribableError, ModelNotReadyError: as `require_usable`.
         """
-        model = self.require_ready(name)
+        while (model := self.require_usable(name)).state is not ModelState.READY:
+            if model.loading is None:
+                model.loading = asyncio.create_task(self._load_on_demand(model))
+            # A client that goes away must not stop what others wait for.
+            await asyncio.shield(model.loading)
+        return model
+
+    @asynccontextmanager
+    async def lease(self, name: str) -> AsyncIterator[Lease]:
+        """Lend the model `name`, loaded first if it is not; the lease keeps it until it ends.
+
+        Raises:
+            UnknownModelError, NotTranscribableError, ModelNotReadyError: as `require_usable`.
+        """
+        model = await self.loaded(name)
         assert model.recogniser is not None
         model.references += 1
+        model.last_used = next(self._uses)
         try:
             yield Lease(model.name, model.recogniser)
         finally:
             model.references -= 1
             if not model.references:
                 model._idle.set()
+                if model.state is ModelState.UNLOADED:
+                    self._metrics.forget_model(model.name)
 
     def require_room(self, replacing: str | None = None) -> None:
         """See that one model more may be hosted, in the place of the model `replacing` if that is hosted.
@@ -196,6 +245,7 @@ class Hub:
             TooManyModelsError: no more models may be hosted.
         """
         self.require_room(draft.manifest.name)
+        self._make_room(draft)
         recogniser, load_seconds = await asyncio.to_thread(self._load_and_warm, draft)
         package = await asyncio.to_thread(publish)
         recogniser.package = package
@@ -275,8 +325,42 @@ class Hub:
 
     async def _load_all(self) -> None:
         for model in self.models():
-            if model.package is not None and not model.held:
-                await self._load(model, model.package)
+            if model.package is None or model.state is not ModelState.LOADING:
+                continue
+            present = [other.package for other in self._in_memory() if other.package is not None]
+            if model.name != self.default_name and not self._memory.fits([model.package, *present]):
+                self._set_aside(model)
+                continue
+            await self._load(model, model.package)
+
+    def _in_memory(self) -> list[HostedModel]:
+        return [model for model in self._models.values() if model.recogniser is not None or model.loading is not None]
+
+    def _least_with(self, model: HostedModel) -> list[ModelPackage]:
+        default = self._models.get(self.default_name or "")
+        return [one.package for one in (model, default) if one is not None and one.package is not None]
+
+    def _make_room(self, package: ModelPackage) -> None:
+        present = [model for model in self._in_memory() if model.name != package.manifest.name]
+        for model in self._memory.victims(package, present, self.default_name):
+            self._set_aside(model)
+            self._metrics.models_unloaded.inc()
+            logger.info("model unloaded to make room", extra={"model": model.name, "for": package.manifest.name})
+
+    def _set_aside(self, model: HostedModel) -> None:
+        model.state, model.reason = ModelState.UNLOADED, "it is loaded when it is asked for"
+        model.recogniser = None
+        self._metrics.forget_model(model.name)
+
+    async def _load_on_demand(self, model: HostedModel) -> None:
+        assert model.package is not None
+        self._make_room(model.package)
+        model.state, model.reason = ModelState.LOADING, ""
+        try:
+            await asyncio.to_thread(return_freed_memory)
+            await self._load(model, model.package)
+        finally:
+            model.loading = None
 
     async def _load(self, model: HostedModel, package: ModelPackage) -> None:
         try:
@@ -299,8 +383,7 @@ class Hub:
         start = time.perf_counter()
         recogniser = self._load_recogniser(package.path)
         # The first run allocates; better now than in somebody's request.
-        noise = np.random.default_rng(0).uniform(-0.1, 0.1, package.manifest.sample_rate).astype(np.float32)
-        recogniser.transcribe([Audio(noise, package.manifest.sample_rate)])
+        try_out(recogniser)
         return recogniser, time.perf_counter() - start
 
     def _publish(self, model: HostedModel, recogniser: Recogniser) -> None:

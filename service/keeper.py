@@ -39,6 +39,7 @@ _INCOMING = ".incoming-"
 _OLD = ".old-"
 _DELETED = ".deleted-"
 _HISTORY = 100
+_USABLE = (ModelState.READY, ModelState.LOADING, ModelState.UNLOADED)
 # A model's name has 64 characters at most, the number behind it included.
 _LONGEST_WISH = 59
 
@@ -165,7 +166,7 @@ class ModelKeeper:
                 )
             if model.held:
                 await self._host_held(model)
-            model = self._hub.require_ready(model.name)
+            model = await self._hub.loaded(model.name)
             history = self._store.defaults()
             if model.name != self._hub.default_name or model.name != next(iter(history), None):
                 before = [self._hub.default_name, *history] if self._hub.default_name else list(history)
@@ -185,9 +186,9 @@ class ModelKeeper:
             for position, name in enumerate(history[1:], 1):
                 model = hosted.get(name)
                 # Deleted since, or broken: the one before it, then.
-                usable = model is not None and model.state in (ModelState.READY, ModelState.LOADING)
+                usable = model is not None and model.state in _USABLE
                 if usable and name != self._hub.default_name:
-                    self._hub.require_ready(name)
+                    await self._hub.loaded(name)
                     self._set_default(list(history[position:]))
                     return hosted[name]
             raise NoPreviousDefaultError("there is no earlier default model that could answer")

@@ -107,6 +107,12 @@ class Metrics:
         self.parity_tolerance = gauge(
             "deepthin_model_parity_tolerance_ratio", "Largest such difference that rounding can explain.", _MODEL
         )
+        self.models_unloaded = counter(
+            "deepthin_models_unloaded_total", "Models taken out of memory to make room for others."
+        )
+        self.memory_budget = gauge(
+            "deepthin_memory_budget_bytes", "Most bytes of weights and decoding graphs in memory; 0 for no limit."
+        )
         self.jobs = gauge("deepthin_jobs", "Compression jobs that are known, by state.", ("state",))
         self.jobs_capacity = gauge("deepthin_jobs_queue_capacity", "Most compression jobs that may wait.")
         self.job_queue_seconds = histogram(

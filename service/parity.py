@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+from models.errors import PackageError
 from models.package import ModelPackage
 from service.hub import Hub, ModelState
 from service.jobs.process import worker_environment
@@ -75,7 +76,8 @@ class ParityWatch:
         packages = {}
         for model in self._hub.models():
             if model.state is ModelState.READY and model.package is not None:
-                with contextlib.suppress(OSError):
+                # A model of several networks has none of our operators.
+                with contextlib.suppress(OSError, PackageError):
                     stat = model.package.graph_file.stat()
                     packages[str(model.package.path), stat.st_mtime_ns, stat.st_size] = model.package
         return packages

@@ -128,7 +128,8 @@ class ModelAnswer(BaseModel):
 
     name: str
     state: str = Field(
-        description="loading, ready, failed or unloading; stored or quarantined: for download alone, never loaded."
+        description="loading, ready, unloaded (until it is asked for), failed or unloading; stored or quarantined: for "
+        "download alone, never loaded."
     )
     reason: str | None = Field(description="Why the model is not ready.")
     default: bool = Field(description="Whether the alias 'default' means this model.")

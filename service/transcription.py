@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -73,9 +73,9 @@ class Transcriber:
         Raises:
             UnknownModelError, ModelNotReadyError, DecoderUnavailableError, OverloadedError: as `transcribe`.
         """
-        recogniser = self._hub.require_ready(model).recogniser
-        assert recogniser is not None
-        recogniser.require_decoder(decoder)
+        recogniser = self._hub.require_usable(model).recogniser
+        if recogniser is not None:
+            recogniser.require_decoder(decoder)
         self._scheduler.require_room()
 
     async def transcribe(self, source: BinaryIO, model: str, decoder: str | None) -> Transcription:
@@ -88,12 +88,13 @@ class Transcriber:
             AudioError: `source` is not usable audio.
         """
         accepted = time.perf_counter()
-        with self._scheduler.admit(likely_seconds(source)) as place, self._hub.lease(model) as lease:
-            chosen = lease.recogniser.require_decoder(decoder)
-            note(model=lease.name)
-            audio, decode_seconds = await self._decode(source, lease.recogniser.manifest.sample_rate)
-            place.measure(audio.seconds)
-            return await self._recognise(lease, chosen, audio, accepted, decode_seconds)
+        with self._scheduler.admit(likely_seconds(source)) as place:
+            async with self._hub.lease(model) as lease:
+                chosen = lease.recogniser.require_decoder(decoder)
+                note(model=lease.name)
+                audio, decode_seconds = await self._decode(source, lease.recogniser.manifest.sample_rate)
+                place.measure(audio.seconds)
+                return await self._recognise(lease, chosen, audio, accepted, decode_seconds)
 
     async def compare(
         self, source: BinaryIO, models: Sequence[str], decoder: str | None, reference: str
@@ -115,8 +116,9 @@ class Transcriber:
         """
         answers: dict[str, Transcription] = {}
         decoded: dict[int, tuple[Audio, float]] = {}
-        with self._scheduler.admit(len(models) * likely_seconds(source)) as place, ExitStack() as stack:
-            leases = [stack.enter_context(self._hub.lease(model)) for model in models]
+        async with AsyncExitStack() as stack:
+            place = stack.enter_context(self._scheduler.admit(len(models) * likely_seconds(source)))
+            leases = [await stack.enter_async_context(self._hub.lease(model)) for model in models]
             note(model=",".join(lease.name for lease in leases))
             chosen = [lease.recogniser.require_decoder(decoder) for lease in leases]
             for name, lease, decoder_name in zip(models, leases, chosen, strict=True):

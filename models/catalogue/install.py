@@ -8,15 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
-from models.audio import Audio
 from models.catalogue.archives import is_good, take
 from models.catalogue.entries import Entry
 from models.catalogue.sources import Progress, fetch, fetch_from_hub
 from models.errors import DownloadError, ModelTakenError, PackageMissingError
 from models.package import MANIFEST_FILE, Manifest, ModelPackage, parse_manifest
-from models.recognisers import load
+from models.recognisers import load, try_out
 from models.store import BUNDLED, ModelStore, home, is_model_name
 from models.weighing import weigh
 
@@ -121,19 +118,11 @@ def _install(manifest: Manifest, files: dict[str, Path]) -> ModelPackage:
     shutil.rmtree(draft, ignore_errors=True)
     try:
         package = ModelPackage.save(draft, manifest, files)
-        _try_out(package)
+        if manifest.family != "network":
+            try_out(load(package.path))
         return ModelPackage.save(folder, manifest, {name: package.path / name for name in manifest.files})
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-
-
-def _try_out(package: ModelPackage) -> None:
-    if package.manifest.family != "network":
-        rate = package.manifest.sample_rate
-        time = np.arange(2 * rate) / rate
-        # Comes and goes like syllables, so that no gate for silence spares the network.
-        sound = 0.2 * np.sin(2 * np.pi * 300 * time) * np.sin(2 * np.pi * 2 * time) ** 2
-        load(package.path).transcribe([Audio(sound.astype(np.float32), rate)])
 
 
 def _weighed(text: str, folder: Path) -> str:

@@ -6,6 +6,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Protocol
 
+import numpy as np
+
+from models.audio import Audio
 from models.errors import NoTranscriptionError
 from models.memory import return_freed_memory
 from models.package import ModelPackage
@@ -30,6 +33,18 @@ FAMILIES: Final = MappingProxyType[str, Loader](
     }
 )
 """Loaders by family; a family that is not here gives no text."""
+
+
+def try_out(recogniser: Recogniser) -> None:
+    """Let `recogniser` transcribe two seconds of a sound that comes and goes, so that no gate for silence stops it.
+
+    Raises:
+        InferenceError: the network gave NaN.
+    """
+    rate = recogniser.manifest.sample_rate
+    time = np.arange(2 * rate) / rate
+    sound = 0.2 * np.sin(2 * np.pi * 300 * time) * np.sin(2 * np.pi * 2 * time) ** 2
+    recogniser.transcribe([Audio(sound.astype(np.float32), rate)])
 
 
 def load(package_dir: Path | str, *, threads: int = 1, decoder: str | None = None) -> Recogniser:

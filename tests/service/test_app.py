@@ -179,7 +179,7 @@ async def test_unloading_waits_for_requests_and_forgets_the_series(client: httpx
     app = app_of(client)
     assert (await client.post("/transcribe", params={"model": "tiny-thin"}, content=SPEECH)).status_code == 200
     assert 'model="tiny-thin"' in (await client.get("/metrics")).text
-    with app.state.hub.lease("tiny-thin"):
+    async with app.state.hub.lease("tiny-thin"):
         unloading = asyncio.create_task(app.state.hub.unload("tiny-thin"))
         await asyncio.sleep(0.05)
         assert not unloading.done()

@@ -123,7 +123,7 @@ async def test_a_marker_that_was_tampered_with_hosts_nothing(serve: Serve, home:
 async def test_deleting_waits_for_requests_and_is_for_good(serve: Serve, home: Path) -> None:
     async with serve() as client:
         app = app_of(client)
-        with app.state.hub.lease("tiny-thin") as lease:
+        async with app.state.hub.lease("tiny-thin") as lease:
             deleting = asyncio.create_task(client.delete("/models/tiny-thin"))
             async with asyncio.timeout(60):
                 while (home / "models" / "tiny-thin").exists():
@@ -231,7 +231,7 @@ async def test_replacing_a_model_leaves_requests_on_the_old_one(compress: Compre
     async with compress() as client:
         await finished(client, await submit(client))
         hub = app_of(client).state.hub
-        with hub.lease("made") as lease:
+        async with hub.lease("made") as lease:
             again = await submit(client, {"method": "dense"}, params={"replace": "true"})
             assert (await finished(client, again))["state"] == "succeeded"
             assert hub.get("made").recogniser is not lease.recogniser
