@@ -37,7 +37,7 @@ endif
 endif
 endif
 
-.PHONY: help demo test serve lint bench load clip readme-table clean
+.PHONY: help demo test serve lint bench load clip readme-table screenshots clean
 .SUFFIXES:
 
 help: ## list these commands
@@ -66,6 +66,9 @@ load: $(STAMPS)/installed ## load a service of its own and write the tables of d
 
 readme-table: $(STAMPS)/installed ## write the README's table of models anew from their manifests
 	@$(BIN)/python -m models.table README.md
+
+screenshots: $(STAMPS)/dev ## take the pictures of the page in docs/ anew (needs Chromium: sudo apt-get install chromium)
+	@$(BIN)/python -m tests.page.screenshots
 
 clip: $(STAMPS)/installed ## make the demo clip anew (needs flite: sudo apt-get install flite)
 	@$(BIN)/python -m service.demo.synthesise

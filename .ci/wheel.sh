@@ -16,6 +16,7 @@ import zipfile
 
 names = zipfile.ZipFile(sys.argv[1]).namelist()
 wanted = ["ops/libdeepthin_ops.so", "models/store.py", "service/app.py", "service/demo/clip.ogg"]
+wanted += ["service/page/index.html", "service/page/main.js"]
 missing = [name for name in wanted if name not in names]
 unwanted = [name for name in names if "/csrc/" in name or name.startswith(("tests/", "load_tests/"))]
 if missing or unwanted:

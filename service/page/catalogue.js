@@ -11,7 +11,9 @@ let asking = null;
 const readers = new Set();
 
 export const catalogue = () => known;
-export const usable = () => known.models.filter((model) => model.state === "ready");
+// A model that was unloaded to save memory is loaded again when it is asked.
+export const canAnswer = (model) => model.state === "ready" || model.state === "unloaded";
+export const usable = () => known.models.filter(canAnswer);
 
 // Calls `reader(catalogue)` now and at every change.
 export function onModels(reader) {

@@ -1,7 +1,7 @@
 // One job as a card that is changed in place, so that neither the focus nor the page jumps.
 
 import { json, save } from "./api.js";
-import { catalogue, refreshModels } from "./catalogue.js";
+import { canAnswer, catalogue, refreshModels } from "./catalogue.js";
 import { h, say } from "./dom.js";
 import { moment, seconds } from "./format.js";
 import { promote } from "./models.js";
@@ -64,7 +64,7 @@ export class JobCard {
     const wanted = [];
     if (ACTIVE.includes(job.state) && !job.cancelling) wanted.push(["Cancel", () => this.act(() => json(`/jobs/${job.id}`, { method: "DELETE" }))]);
     if (WITH_RESULT.includes(job.state) && model?.family) {
-      if (model.state === "ready") wanted.push(["Try it", () => this.element.dispatchEvent(new CustomEvent("try-model", { bubbles: true, detail: model.name }))]);
+      if (canAnswer(model)) wanted.push(["Try it", () => this.element.dispatchEvent(new CustomEvent("try-model", { bubbles: true, detail: model.name }))]);
       if (model.default) wanted.push(["Roll back", () => this.act(() => json("/models/default/rollback", { method: "POST" }))]);
       else if (model.family !== "network") wanted.push(["Make default", () => this.promote(model)]);
       wanted.push(["Download", () => this.act(() => save(`/models/${model.name}/download`, `${model.name}.zip`))]);

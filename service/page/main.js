@@ -1,7 +1,7 @@
 // Starts the page: views by the part of the address behind #, the state of the service, the key.
 
 import { setKey } from "./api.js";
-import { onModels, refreshModels } from "./catalogue.js";
+import { canAnswer, onModels, refreshModels } from "./catalogue.js";
 import { startClip } from "./clip.js";
 import { startCompare } from "./compare.js";
 import { loadOptions, startCompress } from "./compress.js";
@@ -38,7 +38,7 @@ function showState({ models, error, asked }) {
   };
   if (!asked) return;
   const loading = models.filter((model) => model.state === "loading").length;
-  const ready = models.filter((model) => model.state === "ready").length;
+  const ready = models.filter(canAnswer).length;
   if (error) tell("bad", error.status === 401 ? "A key is needed" : "Not reachable, trying again");
   else if (loading) tell("warn", `Loading: ${ready} of ${plural(ready + loading, "model")} ready`);
   else if (ready === 0) tell("bad", "No model is ready");

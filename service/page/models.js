@@ -1,7 +1,7 @@
 // The view Models: the plot, the table, and what can be done to a model.
 
 import { json, save } from "./api.js";
-import { catalogue, onModels, refreshModels } from "./catalogue.js";
+import { canAnswer, catalogue, onModels, refreshModels } from "./catalogue.js";
 import { fillSelect } from "./choices.js";
 import { ask } from "./confirm.js";
 import { byId, h, table } from "./dom.js";
@@ -124,14 +124,14 @@ function errors(model, corpus) {
 }
 
 function state(model) {
-  const answers = model.default && model.state === "ready";
+  const answers = model.default && canAnswer(model);
   const badge = h("span", { class: "badge", "data-kind": answers ? "accent" : KINDS[model.state] ?? null }, answers ? "default" : model.state);
   return model.reason ? [badge, h("div", { class: "state-reason" }, model.reason)] : badge;
 }
 
 function actions(model) {
   const button = (text, label, onclick) => h("button", { type: "button", class: "small", "data-key": `${text}-${model.name}`, "aria-label": `${label} ${model.name}`, onclick }, text);
-  const usable = !model.default && ["ready", "stored", "quarantined"].includes(model.state) && model.family !== "network";
+  const usable = !model.default && (canAnswer(model) || ["stored", "quarantined"].includes(model.state)) && model.family !== "network";
   return h("div", { class: "row" },
     model.family ? button(".zip", "Download the package of", () => download(model, "package", "zip")) : null,
     model.family ? button(".dtz", "Download the small stream of", () => download(model, "transport", "dtz")) : null,

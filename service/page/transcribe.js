@@ -1,7 +1,7 @@
 // The view Transcribe.
 
 import { json } from "./api.js";
-import { catalogue, onModels } from "./catalogue.js";
+import { canAnswer, catalogue, onModels } from "./catalogue.js";
 import { fillSelect } from "./choices.js";
 import { clipForm, currentClip, needClip, onClip } from "./clip.js";
 import { byId, facts, h } from "./dom.js";
@@ -29,7 +29,7 @@ export function chooseModel(name) {
 
 function showChoices({ models, default: preferred }) {
   const options = models
-    .filter((model) => model.state === "ready" || model.state === "loading")
+    .filter((model) => canAnswer(model) || model.state === "loading")
     .map((model) => [model.name, `${model.name}${model.default ? " (default)" : ""}${model.state === "loading" ? ", loading…" : ""}`]);
   fillSelect(byId("model"), options.length ? options : [["", "No model is ready"]], preferred);
   describe();

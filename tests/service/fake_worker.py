@@ -1,8 +1,8 @@
 """A worker whose pipeline does nothing but take its time and copy a tiny network; run as a script.
 
 What it does for each model is in `fake.json` of the home folder: `seconds` for each stage, `accepted`, `fail`, `bug`
-and `die` (in a stage), `broken` (a network that cannot be loaded), `network` (a package without decoder). Each stage
-that is worked on adds a line to `trace-MODEL` there.
+and `die` (in a stage), `report` (fields of it), `broken` (a network that cannot be loaded), `network` (a package without
+decoder). Each stage that is worked on adds a line to `trace-MODEL` there.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def fake(
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.write_text("")
     result = folder / "result"
-    (result / "report.json").write_text(json.dumps({"model": spec.name, "layers": []}))
+    (result / "report.json").write_text(json.dumps({"model": spec.name, "layers": [], **options.get("report", {})}))
     accepted = options.get("accepted", True)
     reasons = () if accepted else ("the word error rate rose by 0.05, more than 0.01",)
     return Outcome(result / spec.name, result / "model.dtz", result / "report.json", accepted, reasons)
