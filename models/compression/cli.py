@@ -293,6 +293,8 @@ def _print(report: dict[str, Any], outcome: Outcome, seconds: float) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    if report["dequantised"]:
+        print(f"dequantised to fp32 first: {', '.join(report['dequantised'])}")
     for skipped in report["skipped"]:
         print(f"left as it is: {skipped['name']} {skipped['reason']}")
     sizes, parent, same, times = report["bytes"], report["parent"], report["agreement"], report["speed"]

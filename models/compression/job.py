@@ -33,6 +33,7 @@ from ops.errors import DeepThinError
 ORIGINAL: Final = "model.onnx"
 _NETWORK: Final = "network.onnx"
 _MANIFEST: Final = "manifest.json"
+_QUANTISED: Final = "quantised.json"
 _NO_FRONT_END: Final = (
     "calibration needs to know how recordings go into the network: give front_end, or a model package"
 )
@@ -98,6 +99,12 @@ class Job:
     def half(self) -> frozenset[str]:
         """Initialisers that the checkpoint stores as fp16."""
         return frozenset(stages.read_json(self.stages.folder("validate") / "half.json"))
+
+    @cached_property
+    def quantised(self) -> dict[str, int]:
+        """Bytes in the checkpoint of weights that it stores as integers; from here on they are fp32."""
+        path = self.stages.folder("validate") / _QUANTISED
+        return dict(stages.read_json(path)) if path.is_file() else {}
 
     @cached_property
     def manifest(self) -> Manifest | None:
@@ -166,6 +173,7 @@ class Job:
         stages.write(folder / ORIGINAL, read.model.SerializeToString())
         stages.write(folder / _NETWORK, network.model.SerializeToString())
         stages.write_json(folder / "half.json", sorted(normalised.half))
+        stages.write_json(folder / _QUANTISED, dict(normalised.quantised))
         if read.manifest is not None:
             stages.write_json(folder / _MANIFEST, read.manifest.model_dump(mode="json"))
         report(0.8, f"{len(network.layers)} weights can be compressed")
@@ -245,16 +253,20 @@ class Job:
             return
         fine_tune = _require_training()
         state = self.state("compress")
+        report(0.0, "reading calibration audio")
+        given = self.calibration_feeds
+        report(0.0, f"outputs of the original network for {len(given)} recordings")
+        epochs = self.spec.fine_tune.epochs
         tuned = fine_tune(
             chains.with_narrowed(self.network, state.layers, state.changed),
             {name: done for name, done in state.layers.items() if not chains.is_chain(done.plan)},
-            self.calibration_feeds,
+            given,
             parent=self.network.model,
-            epochs=self.spec.fine_tune.epochs,
+            epochs=epochs,
             learning_rate=self.spec.fine_tune.learning_rate,
             threads=self.threads,
             checkpoint=folder / "progress.pt",
-            progress=lambda part, loss: report(part, f"fine-tuning, loss {loss:.4f}"),
+            progress=lambda part, loss: report(part, _epoch(part, epochs, loss)),
         )
         by_name = {layer.name: layer for layer in self.network.layers}
         wide, narrow = chains.widened(self.network, state.layers, {**state.changed}, tuned.values)
@@ -323,6 +335,10 @@ class Job:
 def _seconds(feed: Mapping[str, Array], inputs: Inputs) -> float:
     axis = inputs.layout.index("f")
     return 0.01 * float(feed[inputs.name].shape[axis] - inputs.left - inputs.right)
+
+
+def _epoch(part: float, epochs: int, loss: float) -> str:
+    return f"fine-tuning, epoch {min(int(part * epochs) + 1, epochs)} of {epochs}, loss {loss:.4f}"
 
 
 def _require_training() -> Any:

@@ -207,7 +207,10 @@ def _check_operators(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         label = f"{node.op_type} (node {node.name or node.output[0]!r})" if node.output else node.op_type
         if node.domain == "deepthin" or node.op_type in _QUANTISED:
-            raise CompressionError(f"the checkpoint is compressed already: it has {label}; compress its dense parent")
+            raise CompressionError(
+                f"the checkpoint is compressed already, in a form that is not taken back: it has {label}; compress its "
+                "dense parent"
+            )
         if node.domain not in _DOMAINS:
             raise CompressionError(
                 f"operator {label} of domain {node.domain!r} is not supported: "

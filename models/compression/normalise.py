@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -12,6 +12,7 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from models.compression.base import Array, CompressionError
+from models.compression.dequantise import dequantise
 
 OLDEST_OPSET: Final = 13
 _OPSET: Final = 17
@@ -26,14 +27,17 @@ class Normalised:
     Attributes:
         model: the network.
         half: initialisers that the checkpoint stores as fp16 and casts; here they are fp32.
+        quantised: bytes in the checkpoint of initialisers that it stores as integers with scales; here they are fp32.
     """
 
     model: onnx.ModelProto
     half: frozenset[str]
+    quantised: Mapping[str, int] = field(default_factory=dict)
 
 
 def normalise(model: onnx.ModelProto) -> Normalised:
-    """Functions put in place, operators of at least opset 13, and constants behind Cast, Transpose and the like folded.
+    """Functions put in place, operators of at least opset 13, constants behind Cast, Transpose and the like folded, and
+    integer-quantised layers with constant weights as those that they stand for.
 
     Raises:
         CompressionError: the operators cannot be brought up to opset 13.
@@ -57,7 +61,25 @@ def normalise(model: onnx.ModelProto) -> Normalised:
         if node.op_type == "GRU" and not node.output[0]:
             # All states, which calibration looks at, even where the network reads the last one only.
             node.output[0] = f"{node.output[1]}.states"
-    return Normalised(model, _Folder(model.graph).fold())
+    half = _Folder(model.graph).fold()
+    quantised = dequantise(model.graph)
+    if quantised:
+        _drop_unused(model.graph)
+        half |= _Folder(model.graph).fold()
+        present = {tensor.name for tensor in model.graph.initializer}
+        quantised = {name: size for name, size in quantised.items() if name in present}
+    return Normalised(model, half, quantised)
+
+
+def _drop_unused(graph: onnx.GraphProto) -> None:
+    """Take out nodes that nothing reads."""
+    while True:
+        uses = consumers(graph)
+        kept = [node for node in graph.node if any(uses[name] for name in node.output)]
+        if len(kept) == len(graph.node):
+            return
+        del graph.node[:]
+        graph.node.extend(kept)
 
 
 def opset(model: onnx.ModelProto, domain: str = "") -> int:

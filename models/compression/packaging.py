@@ -93,6 +93,7 @@ def pack_result(job: Job, folder: Path) -> None:
             {"name": skipped.name, "values": skipped.values, "reason": skipped.reason}
             for skipped in job.network.skipped
         ],
+        "dequantised": job.quantised,
         "weights": sums,
         "bytes": {
             "transport": len(stream),

@@ -13,6 +13,7 @@ from models.compression.assess import agreement, speed
 from models.compression.base import CompressionError, Plan
 from models.compression.calibrate import Calibrator
 from models.compression.evaluating import quality_of
+from models.compression.export import export
 from models.compression.network import Network, as_stored, with_weights
 from models.compression.registry import method
 from models.compression.report import weight_bytes
@@ -111,7 +112,7 @@ class _Search:
         budget = job.spec.budget
         assert budget is not None
         values = {layer.name: layer.dense_bytes // (2 if layer.name in job.half else 1) for layer in network.layers}
-        self.fixed = weight_bytes(job.original, {})[1] - sum(values.values())
+        self.fixed = weight_bytes(export(network, {}, half=job.half), {})[1] - sum(values.values())
         self.dense = self.fixed + sum(values.values())
         calibrator = None
         if job.spec.calibration:
