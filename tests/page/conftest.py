@@ -11,8 +11,6 @@ import pytest
 
 from tests.page import browser as chromium
 
-playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (the extra 'dev' has it)")
-
 
 @pytest.fixture(scope="package")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -33,6 +31,7 @@ def url(home: Path) -> Iterator[str]:
 @pytest.fixture(scope="package")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Chromium, whose microphone hears the demo's clip."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (the extra dev has it)")
     executable = chromium.find_chromium()
     if executable is None:
         pytest.skip("no Chromium here: sudo apt-get install chromium")
