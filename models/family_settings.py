@@ -54,7 +54,7 @@ class Waveform(Strict):
 
 
 class LogMel(Strict):
-    """Front end of a network that takes log-mel features; every option is one of kaldi-native-fbank.
+    """Front end of a network that takes the logs of mel energies; the options are those of kaldi-native-fbank.
 
     Attributes:
         kind: "log-mel".
@@ -70,7 +70,6 @@ class LogMel(Strict):
         high_freq: upper edge of the highest, in Hz; 0 and less counts from half the sample rate.
         mel: "htk" for Kaldi's triangles of height 1, "slaney" for librosa's of area 1.
         power: squared magnitudes rather than magnitudes.
-        energy_floor: smallest value before the logarithm; 0 for Kaldi's own, the smallest step of a float.
         scale: factor of samples between -1 and 1.
         normalise: "mean" and "mean-variance" work on each bin over the piece; "global" takes `mean` and
             `inverse_deviation`.
@@ -92,7 +91,6 @@ class LogMel(Strict):
     high_freq: float = 0.0
     mel: Literal["htk", "slaney"] = "htk"
     power: bool = True
-    energy_floor: Annotated[float, Field(ge=0)] = 0.0
     scale: Positive = 32_768.0
     normalise: Literal["none", "mean", "mean-variance", "global"] = "none"
     mean: tuple[float, ...] = ()
@@ -110,11 +108,13 @@ class LogMel(Strict):
 class CtcSettings(Strict):
     """Family `ctc`: a network that somebody exported, and how its answer is read.
 
-    The manifest's `subsampling` counts frames of the front end (samples, for a waveform) by output frame.
+    The manifest's `subsampling` counts frames of the front end (samples, for a waveform) by output frame; a waveform's
+    may be left at 1: it is then worked out from each answer.
 
     Attributes:
         front_end: what the network takes.
-        tokens: file of the vocabulary: a line for each token, with or without its number, or JSON of numbers by token.
+        tokens: file of the vocabulary: a line for each token, with or without its number behind it, or JSON: a list,
+            or numbers by token.
         blank: the blank of CTC, as a token or as its number.
         word_start: a token that begins with this starts a word.
         separator: a token that stands between words, or None.

@@ -19,6 +19,7 @@ _PAUSE_SECONDS: Final = 0.25
 # of speech 4 and more, still 2 under noise as loud as a third of its own amplitude.
 _STEADY_SPREAD: Final = 1.0
 _FLOOR: Final = 1e-10
+_LEAST_SECONDS: Final = 0.25
 
 
 def is_silent(samples: FloatArray) -> bool:
@@ -32,6 +33,12 @@ def is_steady(samples: FloatArray, sample_rate: int) -> bool:
         return True
     low, high = np.percentile(_loudness(samples, sample_rate), (5, 95))
     return bool(high - low < _STEADY_SPREAD)
+
+
+def long_enough(samples: FloatArray, sample_rate: int) -> FloatArray:
+    """`samples` [samples], continued with silence to what the strided convolutions of a network need at least."""
+    missing = int(_LEAST_SECONDS * sample_rate) - len(samples)
+    return samples if missing <= 0 else np.pad(samples, (0, missing))
 
 
 def cut(samples: FloatArray, sample_rate: int, longest_seconds: float) -> list[tuple[int, int]]:

@@ -80,6 +80,9 @@ def add(folder: Path, *, replace: bool = False) -> ModelPackage:
         raise ModelTakenError(f"a model cannot be called {manifest.name!r}")
     if (home() / "models" / manifest.name).exists() and not replace:
         raise ModelTakenError(f"there is a model {manifest.name!r} already (--replace puts this one in its place)")
+    for name in manifest.files:
+        if not (folder / name).is_file():
+            raise PackageMissingError(f"{folder} is not a model package: it has no {name}")
     return _install(manifest, {name: folder / name for name in manifest.files})
 
 

@@ -21,7 +21,7 @@ from models.package import ModelPackage
 from models.recognisers.base import GREEDY, StagedRecogniser, require_decoder
 from models.recognisers.generation import CachedDecoder, Generated
 from models.recognisers.sessions import open_session
-from models.segments import cut, is_steady
+from models.segments import cut, is_steady, long_enough
 from models.tokenizer import TokenDecoder
 from models.transcript import StageSeconds, Transcript
 
@@ -30,8 +30,6 @@ Pieces = list[FloatArray]
 Texts = list[Generated]
 
 _WAVEFORM: Final = "input_values"
-# What the encoder's strided convolutions need at least, with room to spare.
-_LEAST_SECONDS: Final = 0.25
 # However short a piece is, this many tokens may be a word.
 _LEAST_TOKENS: Final = 6
 
@@ -101,8 +99,7 @@ class MoonshineRecogniser(StagedRecogniser[Pieces, Texts]):
 
     def _text(self, samples: FloatArray) -> Generated:
         rate = self.manifest.sample_rate
-        least = int(_LEAST_SECONDS * rate)
-        padded = np.pad(samples, (0, max(0, least - len(samples)))).astype(np.float32, copy=False)
+        padded = long_enough(samples, rate)
         [hidden] = self._encoder.run(None, {_WAVEFORM: padded[None]})
         if np.isnan(hidden).any():
             raise InferenceError(f"model {self.manifest.name} gave values that are not numbers")

@@ -13,6 +13,7 @@ from models.errors import NoTranscriptionError
 from models.memory import return_freed_memory
 from models.package import ModelPackage
 from models.recognisers.base import Recogniser
+from models.recognisers.ctc import CtcRecogniser
 from models.recognisers.moonshine import MoonshineRecogniser
 from models.recognisers.phones import PhoneRecogniser
 
@@ -30,6 +31,7 @@ FAMILIES: Final = MappingProxyType[str, Loader](
         "tfkaldi": PhoneRecogniser.load,
         "deepspeech": PhoneRecogniser.load,
         "moonshine": MoonshineRecogniser.load,
+        "ctc": CtcRecogniser.load,
     }
 )
 """Loaders by family; a family that is not here gives no text."""
