@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,8 @@ def test_bytes_at_equal_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     monkeypatch.setattr(at_equal_loss, "corpus_folder", lambda name: corpus(tmp_path / name))
     onnx.save(feed_forward(), tmp_path / "net.onnx")
     argv = [str(tmp_path / "net.onnx"), "-o", str(tmp_path / "points.json"), "--nncodec", sys.executable]
-    argv += ["--calibration", "calls", "--held-out", "others", "--sizes", ".3", ".15", "--qp", "4", "8", "--plain"]
+    argv += ["--calibration", "calls", "--held-out", "others", "--sizes", ".3", ".15", "--qp", "4", "8"]
+    argv += ["--forms", "data-aware", "plain"]
     assert at_equal_loss.main(argv) == 0
     points = json.loads((tmp_path / "points.json").read_text())
     ways = {"low-rank-codebook", "deepthin-codebook"}
@@ -48,6 +50,28 @@ def test_bytes_at_equal_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     assert "| nncodec's bytes | at |" in said
     monkeypatch.setattr(at_equal_loss.Bench, "point", lambda *_: pytest.fail("a point that is there was made again"))
     assert at_equal_loss.main(argv) == 0
+
+
+def test_fine_tuned_points_have_the_tuned_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("torch", reason="PyTorch is not installed (extra `train`)")
+    from models.training import finetune
+
+    def doubled(model, layers, feeds, *, parent, epochs):
+        assert parent is not model and feeds and epochs == 4
+        arrays = {name: {**each.arrays, "scale": 2 * each.arrays["scale"]} for name, each in layers.items()}
+        made = {name: replace(each, arrays=arrays[name]) for name, each in layers.items()}
+        return finetune.FineTuned(made, {}, {}, "kl", 1.0, 0.5, 1, (0.5,))
+
+    monkeypatch.setattr(finetune, "fine_tune", doubled)
+    monkeypatch.setattr(at_equal_loss, "preset", lambda name: FrontEnd(bins=24))
+    monkeypatch.setattr(at_equal_loss, "corpus_folder", lambda name: corpus(tmp_path / name))
+    onnx.save(feed_forward(), tmp_path / "net.onnx")
+    argv = [str(tmp_path / "net.onnx"), "-o", str(tmp_path / "points.json"), "--ways", "low-rank-codebook"]
+    argv += ["--calibration", "calls", "--held-out", "calls", "--sizes", ".2", "--epochs", "4"]
+    assert at_equal_loss.main(argv) == 0
+    fitted, tuned = json.loads((tmp_path / "points.json").read_text())
+    assert tuned["way"] == "low-rank-codebook, tuned" and tuned["divergence"] > 2 * fitted["divergence"]
+    assert tuned["bytes"] == pytest.approx(fitted["bytes"], rel=0.02)
 
 
 def test_interpolation_is_log_to_log():

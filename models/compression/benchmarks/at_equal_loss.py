@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import asdict, dataclass
-from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Final
 
@@ -38,8 +38,10 @@ from models.features import preset
 from ops import library
 
 NNCODEC: Final = "nncodec"
+AWARE, PLAIN, TUNED = FORMS = ("data-aware", "plain", "tuned")
+"""Fitted to the outputs of the layers, to the weights alone, or the first and then fine-tuned by distillation."""
 LOSSES: Final = ("divergence", "frames_differ")
-_WAYS: Final = ("low-rank-codebook", "deepthin-codebook")
+WAYS: Final = ("low-rank-codebook", "deepthin-codebook", NNCODEC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,23 +87,24 @@ class Bench:
             raise SystemExit("the network's first output must be log posteriors")
         return Point(way, setting, size, found.divergence, 1 - found.frames, found.rows)
 
-    def by_nncodec(self, qp: float, python: str) -> Point:
-        """All weights through nncodec at one step, each in a stream of its own."""
-        decoded: dict[str, Array] = {}
-        total = 0
+    def by_nncodec(self, steps: Sequence[int], python: str) -> Iterator[Point]:
+        """All weights through nncodec at each of its steps, every weight in a stream of its own."""
+        decoded: dict[int, dict[str, Array]] = {qp: {} for qp in steps}
+        totals = dict.fromkeys(steps, 0)
         for layer in self.network.layers:
-            [(_, size, weight)] = coded_by_nncodec(self.network.weight(layer), python, [int(qp)])
-            decoded[layer.name] = as_stored(layer, self.network.nodes(layer)[0], weight)
-            total += size
-        return self.point(NNCODEC, qp, total, with_weights(self.network.model, decoded))
+            for qp, size, weight in coded_by_nncodec(self.network.weight(layer), python, steps):
+                decoded[qp][layer.name] = as_stored(layer, self.network.nodes(layer)[0], weight)
+                totals[qp] += size
+        for qp in steps:
+            yield self.point(NNCODEC, qp, totals[qp], with_weights(self.network.model, decoded[qp]))
 
-    def by_method(self, size: float, way: str, aware: bool) -> Point:
-        """All weights by one method at one relative size on disk, layer after layer; with calibration if `aware`."""
+    def by_method(self, size: float, way: str, form: str, epochs: int) -> Point:
+        """All weights by one method at one relative size on disk, layer after layer, in one of the `FORMS`."""
+        aware = form != PLAIN
         plans = uniform(METHODS[way], self.network.layers, size)
         calibrator = Calibrator(self.network, self.calibration, max_rows=FEW_ROWS) if aware else None
         layers: dict[str, Compressed] = {}
         changed: dict[str, Array] = {}
-        total = 0
         for layer in self.network.layers:
             if layer.name not in plans:
                 raise SystemExit(f"{way} does not take {layer.name}")
@@ -109,22 +112,27 @@ class Bench:
             done = compress_layer(self.network, layer, plans[layer.name], calibrator, so_far, changed)
             layers[layer.name] = done.compressed
             changed |= done.changed
-            total += len(METHODS[way].encode(done.compressed))
-        name = way if aware else f"{way}, plain"
-        return self.point(name, size, total, approximated(self.network, layers, changed))
+        if form == TUNED:
+            from models.training.finetune import fine_tune  # the only part that needs PyTorch
+
+            changed_model = with_weights(self.network.model, changed)
+            tuned = fine_tune(changed_model, layers, self.calibration, parent=self.network.model, epochs=epochs)
+            layers, changed = dict(tuned.layers), {**changed, **tuned.values}
+        total = sum(len(METHODS[way].encode(each)) for each in layers.values())
+        return self.point(_name(way, form), size, total, approximated(self.network, layers, changed))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the comparison from the command line; returns the exit status."""
     options = _parser().parse_args(argv)
+    if options.nncodec is None and NNCODEC in options.ways:
+        _parser().error("--nncodec names the interpreter that has it; without one, give --ways")
     bench = _bench(options)
     points = [Point(**each) for each in stages.read_json(options.output)] if options.output.is_file() else []
-    for way, setting, measure in _jobs(bench, options):
-        if any((point.way, point.setting) == (way, setting) for point in points):
-            continue
-        points.append(measure(setting))
-        stages.write_json(options.output, [asdict(point) for point in points])
-        print(list(table(points[-1:]))[-1], file=sys.stderr, flush=True)
+    for point in _missing(bench, options, {(point.way, point.setting) for point in points}):
+        points.append(point)
+        stages.write_json(options.output, [asdict(each) for each in points])
+        print(list(table([point]))[-1], file=sys.stderr, flush=True)
     print("\n".join([*table(points), "", *comparison(points)]))
     return 0
 
@@ -155,17 +163,20 @@ def comparison(points: Sequence[Point]) -> Iterator[str]:
             yield f"| {point.bytes:,} | {shown} | {' | '.join(columns)} |"
 
 
-def _jobs(bench: Bench, options: argparse.Namespace) -> Iterator[tuple[str, float, Callable[[float], Point]]]:
-    for way in _WAYS:
-        for size in options.sizes:
-            yield way, size, partial(bench.by_method, way=way, aware=True)
-    if options.nncodec:
-        for qp in options.qp:
-            yield NNCODEC, qp, partial(bench.by_nncodec, python=options.nncodec)
-    if options.plain:
-        for way in _WAYS:
-            for size in options.sizes:
-                yield f"{way}, plain", size, partial(bench.by_method, way=way, aware=False)
+def _missing(bench: Bench, options: argparse.Namespace, there: Set[tuple[str, float]]) -> Iterator[Point]:
+    """The points that are asked for and not there."""
+    for way in options.ways:
+        if way == NNCODEC:
+            if steps := [qp for qp in options.qp if (NNCODEC, qp) not in there]:
+                yield from bench.by_nncodec(steps, options.nncodec)
+            continue
+        for size, form in product(options.sizes, options.forms):
+            if (_name(way, form), size) not in there:
+                yield bench.by_method(size, way, form, options.epochs)
+
+
+def _name(way: str, form: str) -> str:
+    return way if form == AWARE else f"{way}, {form}"
 
 
 def _bench(options: argparse.Namespace) -> Bench:
@@ -194,7 +205,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--held-out", default="librispeech-dev", help="corpus that losses are measured on (librispeech-dev)")
     add("--held-out-seconds", type=float, default=120.0, help="audio used of it (120)")
     add("--sizes", type=float, nargs="+", default=[0.03, 0.05, 0.08, 0.12], help="relative sizes on disk")
-    add("--plain", action="store_true", help="also without calibration")
+    add("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="what to measure; points that are there stay")
+    add("--forms", nargs="+", choices=FORMS, default=[AWARE, TUNED], help="how this project's methods fit weights")
+    add("--epochs", type=int, default=6, help="of fine-tuning (6)")
     add("--nncodec", metavar="PYTHON", help="interpreter of an environment with nncodec")
     add("--qp", type=int, nargs="+", default=[-16, -20, -24, -28], help="nncodec's steps")
     return parser
