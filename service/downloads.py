@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from models.package import GRAPH_FILE, MANIFEST_FILE, ModelPackage
+from models.package import MANIFEST_FILE, ModelPackage
 from service.keeper import REPORT_FILE
 
 _CHUNK: Final = 1 << 18
@@ -67,7 +67,7 @@ def package_zip(package: ModelPackage) -> Iterator[bytes]:
 
     The files are open from the start, so that a model that is deleted meanwhile arrives whole.
     """
-    names = [name for name in (MANIFEST_FILE, GRAPH_FILE, REPORT_FILE) if (package.path / name).is_file()]
+    names = [name for name in (MANIFEST_FILE, *package.manifest.files, REPORT_FILE) if (package.path / name).is_file()]
     files = ExitStack()
     sources = {name: files.enter_context((package.path / name).open("rb")) for name in names}
     folder = package.manifest.name
