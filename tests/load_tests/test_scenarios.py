@@ -18,9 +18,13 @@ from load_tests.jobs import JobsError, running_jobs
 from load_tests.page import page
 from load_tests.report import Report
 from load_tests.scenarios import Bench, Result, ScenarioError
-from load_tests.target import Clip
+from load_tests.target import Clip, own_clips
 from load_tests.watch import Memory, watching
+from service.app import create_app
+from service.settings import Settings
 from tests.load_tests.played import MODELS, Played
+from tests.service.conftest import running
+from tests.service.jobs import WORKER
 
 CLIP = Clip("clip.wav", b"RIFF", "audio/wav")
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
@@ -190,20 +194,43 @@ def test_the_runbook_has_room_for_the_tables():
     assert tables.into(PAGE.read_text(encoding="utf-8"), results(), "a machine")
 
 
-def test_the_real_service_under_all_three_loads(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Starts the service, and shortens everything: what is checked is that all of it works, not how fast."""
+def test_the_real_application_under_all_three_loads(home: Path):
+    """Tiny models and a pipeline that is played; everything between the client and these is what runs for real."""
+    settings = Settings(
+        home=home, models=("tiny-dense", "tiny-thin"), threads=2, min_free_bytes=0, job_nice=0, job_idle=False
+    )
+
+    async def session() -> list[Result]:
+        async with running(create_app(settings, worker=WORKER)) as client:
+            bench = Bench(client, own_clips(), cores=2, pace=0.02, tell=lambda text: None)
+            return [
+                await scenarios.capacity(bench),
+                await scenarios.overload(bench),
+                await scenarios.job_beside(bench, parent="tiny-dense", method="dense", size=1.0),
+            ]
+
+    capacity, overload, beside = asyncio.run(session())
+    assert set(capacity.figures) == {"tiny-dense", "tiny-thin"}
+    for result in (capacity, overload, beside):
+        assert result.memory[0].service > 10_000_000
+        for title, run in result.runs.items():
+            assert run.errors == 0, (title, run.details)
+            assert run.ok > 0 or not run.requests, title
+    assert overload.ratio is not None and beside.ratio is not None
+
+
+def test_the_command_starts_a_service_loads_it_and_writes_all_reports(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """What is checked is that all of it works, not how fast."""
     docs = tmp_path / "page.md"
     docs.write_text(f"{tables.BEGIN}\n{tables.END}\n")
-    main(["all", "--pace", "0.02", "--out", str(tmp_path), "--docs", str(docs)])
-    found = json.loads((tmp_path / "load.json").read_text())
-    capacity, overload, beside = found["results"]
-    assert "tfkaldi-dense" in capacity["figures"]
-    for result in found["results"]:
-        assert result["memory"][0][1] > 10_000_000
-        for title, run in result["runs"].items():
-            assert run["errors"] == 0, (title, run["details"])
-    assert overload["runs"]["80% load"]["ok"] > 0
-    assert beside["runs"]["a job beside"]["ok"] > 0
-    assert "| a job beside |" in docs.read_text()
+    main(["overload", "--pace", "0.02", "--out", str(tmp_path), "--docs", str(docs)])
+    (overload,) = json.loads((tmp_path / "load.json").read_text())["results"]
+    assert overload["memory"][0][1] > 10_000_000
+    for title, run in overload["runs"].items():
+        assert run["errors"] == 0, (title, run["details"])
+    assert overload["runs"]["10 x overload"]["ok"] > 0
+    assert "| 10 x overload |" in docs.read_text()
     assert "<svg" in (tmp_path / "load.html").read_text()
     assert "load.json" in capsys.readouterr().out
