@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 COMMAND: Final = (sys.executable, "-m", "models.selfcheck")
 
 _PAUSE_SECONDS = 1.0
-_NICE = 19
+_NICE = 10
 # A check takes a second or so; a network that hangs must not keep the others from being checked.
 _LONGEST_SECONDS = 300.0
 

@@ -8,8 +8,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 
@@ -23,7 +24,9 @@ class ServiceError(RuntimeError):
 
 
 @contextlib.contextmanager
-def running_service(waiting: Callable[[float], None], *, patience: float = 120.0) -> Iterator[str]:
+def running_service(
+    waiting: Callable[[float], None], *, patience: float = 120.0, settings: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[str]:
     """Start the service on a free loopback port and yield its base URL once its models are loaded; stop it afterwards.
 
     Its state lives in a temporary folder, so it hosts the bundled models alone and leaves nothing behind.
@@ -31,6 +34,7 @@ def running_service(waiting: Callable[[float], None], *, patience: float = 120.0
     Args:
         waiting: called with the seconds waited so far, some ten times a second until the service is ready.
         patience: seconds to wait for readiness.
+        settings: further environment variables of the service.
 
     Raises:
         ServiceError: it ended early, was not ready in time, or did not stop; the message ends with its log.
@@ -39,7 +43,7 @@ def running_service(waiting: Callable[[float], None], *, patience: float = 120.0
         log = Path(home) / "service.log"
         url = f"http://127.0.0.1:{(port := _free_port())}"
         command = [sys.executable, "-c", _SERVE, "serve", "--host", "127.0.0.1", "--port", str(port)]
-        environment = _environment() | {"DEEPTHIN_HOME": home}
+        environment = _environment() | {"DEEPTHIN_HOME": home, **settings}
         with (
             log.open("wb") as output,
             subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT) as process,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import httpx
@@ -163,3 +165,13 @@ async def test_series_of_failures_exist_from_the_start(serve: Serve) -> None:
     for cause in ("killed", "crashed", "service"):
         assert value(samples, "deepthin_job_worker_restarts_total", cause=cause) == 0
     assert value(samples, "deepthin_jobs_queue_capacity") == 16
+
+
+@pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="there is no promtool here (Debian: apt-get install prometheus)"
+)
+async def test_promtool_has_nothing_to_complain_of(client: httpx.AsyncClient) -> None:
+    await client.post("/transcribe", content=SPEECH)
+    text = (await client.get("/metrics")).text
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")

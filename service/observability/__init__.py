@@ -1,0 +1,1 @@
+"""What watches a service, as code; `python -m service.observability` writes the dashboard and the alert rules."""
