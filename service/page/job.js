@@ -5,7 +5,7 @@ import { canAnswer, catalogue, refreshModels } from "./catalogue.js";
 import { h, say } from "./dom.js";
 import { moment, seconds } from "./format.js";
 import { promote } from "./models.js";
-import { clearProblem, showProblem } from "./problem.js";
+import { clearProblem, sentence, showProblem } from "./problem.js";
 import { report } from "./report.js";
 
 const KINDS = { queued: null, running: "accent", succeeded: "good", failed: "bad", cancelled: null, quarantined: "warn" };
@@ -116,7 +116,7 @@ function doing(job) {
     return `${Math.round(job.percentage)} % · ${where || "starting"}${job.message ? ` · ${job.message}` : ""}`;
   }
   const took = job.started && job.finished ? `Took ${seconds((new Date(job.finished) - new Date(job.started)) / 1000)}. ` : "";
-  const ending = job.reason ?? (job.state === "succeeded" ? (job.hosted ? "Hosted." : "Kept for download.") : "");
+  const ending = job.reason ? sentence(job.reason) : job.state === "succeeded" ? (job.hosted ? "Hosted." : "Kept for download.") : "";
   return took + ending;
 }
 

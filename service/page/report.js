@@ -4,13 +4,8 @@ import { h, table } from "./dom.js";
 import { bytes, factor, percent, plural, points, seconds } from "./format.js";
 
 export function report(found) {
-  return [verdict(found), whole(found), layers(found)].filter(Boolean);
-}
-
-function verdict({ gate, search }) {
-  if (!gate) return null;
-  const text = gate.accepted ? "Accepted." : `Set aside: ${gate.reasons.join("; ")}.`;
-  return h("p", {}, text, search ? " A search chose the methods and sizes." : null);
+  const search = found.search ? h("p", {}, "A search chose the methods and sizes.") : null;
+  return [search, whole(found), layers(found)].filter(Boolean);
 }
 
 function whole(found) {
