@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnx
 
 from models.compression.base import Array, Calibration, Matrix
+from models.compression.directions import RECURRENT
 from models.compression.feeds import Feed
 from models.compression.network import Layer, Network, cut
 from models.compression.normalise import attributes
@@ -176,7 +177,7 @@ def _entries(feed: Feed) -> int:
 
 
 def _inputs_of(layer: Layer, node: onnx.NodeProto) -> list[str]:
-    if layer.op == "GRU" and layer.operand == 2:
+    if layer.op in RECURRENT and layer.operand == 2:
         return [node.output[0], *([node.input[5]] if len(node.input) > 5 and node.input[5] else [])]
     return [node.input[0]]
 
@@ -187,7 +188,7 @@ def _as_rows(layer: Layer, node: onnx.NodeProto, got: Mapping[str, Array]) -> np
         return unfold(x, layer.shape, attributes(node)).astype(np.float32, copy=False)
     if layer.op == "Gemm" and attributes(node).get("transA", 0):
         x = x.T
-    if layer.op == "GRU" and layer.operand == 2:
+    if layer.op in RECURRENT and layer.operand == 2:
         # The recurrent weight multiplies the state before each step: the initial one, then all outputs but the last.
         states = x[:, 0]
         given = got.get(node.input[5]) if len(node.input) > 5 and node.input[5] else None

@@ -11,6 +11,7 @@ import onnx
 
 from models.compression.base import Array, Compressed, Plan, relative_error
 from models.compression.calibrate import Calibrator
+from models.compression.directions import RECURRENT
 from models.compression.export import bias_of
 from models.compression.network import Layer, Network, as_stored, with_weights
 from models.compression.normalise import attributes, consumers, values
@@ -86,7 +87,7 @@ def free_bias(network: Network, layer: Layer) -> str | None:
         return None
     stored = next(tensor for tensor in network.model.graph.initializer if tensor.name == name)
     size = int(np.prod(stored.dims))
-    return name if size == (2 * layer.R if layer.op == "GRU" else layer.R) else None
+    return name if size == (2 * layer.R if layer.op in RECURRENT else layer.R) else None
 
 
 def _moved(network: Network, layer: Layer, bias: str, biases: Mapping[str, Array], change: Array) -> dict[str, Array]:
@@ -100,7 +101,7 @@ def _moved(network: Network, layer: Layer, bias: str, biases: Mapping[str, Array
         if beta == 0:
             return {}
         change = change * np.float32(fixed.get("alpha", 1.0) / beta)
-    # A GRU's bias holds that of the input weight, then that of the recurrent one.
-    start = layer.R if layer.op == "GRU" and layer.operand == 2 else 0
+    # The bias of a GRU or LSTM holds that of the input weight, then that of the recurrent one.
+    start = layer.R if layer.op in RECURRENT and layer.operand == 2 else 0
     moved[start : start + layer.R] += change
     return {bias: moved.reshape(stored.shape)}

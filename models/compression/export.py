@@ -10,7 +10,9 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from models.compression.base import Array, Compressed, CompressionError
 from models.compression.builder import OnnxBuilder
+from models.compression.directions import RECURRENT
 from models.compression.gru import export_gru
+from models.compression.lstm import export_lstm
 from models.compression.network import Layer, Network, reads
 from models.compression.normalise import attributes, consumers, values
 from models.compression.registry import METHODS, method
@@ -51,7 +53,7 @@ def bias_of(network: Network, layer: Layer, node: NodeProto) -> str | None:
     if node.op_type == "MatMul":
         add = _added(network.model.graph, node, stored, uses, layer.R)
         return None if add is None else add[1]
-    place = {"Gemm": 2, "Conv": 2, "GRU": 3}[node.op_type]
+    place = {"Gemm": 2, "Conv": 2, "GRU": 3, "LSTM": 3}[node.op_type]
     name = node.input[place] if place < len(node.input) else ""
     return name if name in stored else None
 
@@ -97,8 +99,8 @@ class _Exporter:
                 continue
             if layer is None or not self._replaced(node):
                 self._builder.copy(node)
-            elif layer.op == "GRU":
-                self._gru(node)
+            elif layer.op in RECURRENT:
+                self._recurrent(node)
             elif layer.op == "Conv":
                 self._conv(node, layer)
             elif layer.op == "Gemm":
@@ -185,7 +187,7 @@ class _Exporter:
             y = export_unfolded(chosen, compressed, self._builder, layer, node.input[0], bias, fixed)
         self._builder.rename(y, node.output[0])
 
-    def _gru(self, node: NodeProto) -> None:
+    def _recurrent(self, node: NodeProto) -> None:
         both = []
         for operand in (1, 2):
             layer = self._layers[node.input[operand]]
@@ -197,7 +199,8 @@ class _Exporter:
         name = node.input[3] if len(node.input) > 3 else ""
         bias: Array | None = values(self._stored[name]).reshape(-1).astype(np.float32) if name else None
         layers, weights = (both[0][0], both[1][0]), (both[0][1], both[1][1])
-        export_gru(self._builder, node, layers, weights, bias)
+        add = export_gru if node.op_type == "GRU" else export_lstm
+        add(self._builder, node, layers, weights, bias)
 
 
 def _fused(nodes: list[NodeProto], outputs: set[str]) -> list[NodeProto]:

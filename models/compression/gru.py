@@ -37,7 +37,7 @@ def export_gru(
         first = None if initial is None else builder.node("Squeeze", [initial, builder.integers(0)])
         y, last = _fused(builder, node.input[0], layers, weights, bias, first, reset_after=reset_after)
     else:
-        first = _initial(builder, node.input[0], hidden, initial)
+        first = initial_state(builder, node.input[0], hidden, initial)
         y, last = _scan(builder, node.input[0], layers, weights, bias, first, reset_after=reset_after)
     for index, (value, axis) in enumerate(((y, 1), (last, 0))):
         if index < len(node.output) and node.output[index]:
@@ -74,7 +74,8 @@ def _fused(
     return y, f"{y}.1"
 
 
-def _initial(builder: OnnxBuilder, x: str, hidden: int, given: str | None) -> str:
+def initial_state(builder: OnnxBuilder, x: str, hidden: int, given: str | None) -> str:
+    """The state [batch, hidden] before the first step: `given` [1, batch, hidden], or zeros for input `x`."""
     if given is not None:
         return builder.node("Squeeze", [given, builder.integers(0)])
     shape = builder.node("Shape", [x])

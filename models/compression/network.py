@@ -12,9 +12,10 @@ import onnx
 from onnx import NodeProto, TensorProto, numpy_helper
 
 from models.compression.base import Array, CompressionError, Matrix
+from models.compression.directions import RECURRENT
 from models.compression.normalise import attributes, consumers, inner_graphs, values
 
-SUPPORTED: Final = "MatMul and Gemm with a constant second operand, Conv of one group over 1 or 2 axes, GRU"
+SUPPORTED: Final = "MatMul and Gemm with a constant second operand, Conv of one group over 1 or 2 axes, GRU, LSTM"
 # Domains whose operators ONNX Runtime's CPU build has.
 _DOMAINS: Final = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 _QUANTISED: Final = (
@@ -226,7 +227,7 @@ def _problem(nodes: list[NodeProto], places: list[tuple[int, int]], tensor: onnx
     fixed = attributes(node)
     if tensor.data_type != TensorProto.FLOAT:
         return f"is {TensorProto.DataType.Name(tensor.data_type).lower()} without a Cast to float"
-    if node.op_type not in ("MatMul", "Gemm", "Conv", "GRU"):
+    if node.op_type not in ("MatMul", "Gemm", "Conv", *RECURRENT):
         return f"is used by {node.op_type}; supported are {SUPPORTED}"
     if len(ops) > 1 or uses != len(nodes):
         return f"is used by {node.op_type} and in other ways"
@@ -239,10 +240,10 @@ def _problem(nodes: list[NodeProto], places: list[tuple[int, int]], tensor: onnx
             return "is used both transposed and not"
     if node.op_type == "Conv":
         return _conv_problem(shape, [attributes(other) for other in nodes])
-    if node.op_type == "GRU":
+    if node.op_type in RECURRENT:
         if len(nodes) > 1:
-            return "is shared by several GRU nodes"
-        return _gru_problem(node, fixed, shape)
+            return f"is shared by several {node.op_type} nodes"
+        return _recurrent_problem(node, fixed, shape)
     if int(np.prod(shape)) < _SMALLEST:
         return f"has just {int(np.prod(shape))} values"
     return None
@@ -263,16 +264,20 @@ def _conv_problem(shape: tuple[int, ...], all_fixed: list[dict[str, Any]]) -> st
     return None
 
 
-def _gru_problem(node: NodeProto, fixed: dict[str, Any], shape: tuple[int, ...]) -> str | None:
+def _recurrent_problem(node: NodeProto, fixed: dict[str, Any], shape: tuple[int, ...]) -> str | None:
+    a = f"is {'an' if node.op_type == 'LSTM' else 'a'} {node.op_type}"
     if shape[0] != 1 or fixed.get("direction", b"forward") != b"forward":
-        return f"is a GRU of direction {fixed.get('direction', b'?').decode()}; supported is forward"
+        return f"{a} of direction {fixed.get('direction', b'?').decode()} in a form that only forward ones are taken in"
     if len(node.input) > 4 and node.input[4]:
-        return "is a GRU with sequence_lens; supported without"
+        return f"{a} with sequence_lens; supported without"
     if fixed.get("layout", 0):
-        return "is a GRU with layout 1; supported is 0"
-    activations = [name.lower() for name in fixed.get("activations", (b"sigmoid", b"tanh"))]
-    if "clip" in fixed or activations != [b"sigmoid", b"tanh"]:
-        return "is a GRU with its own activations or clip"
+        return f"{a} with layout 1; supported is 0"
+    usual = [b"sigmoid", b"tanh", b"tanh"][: 2 if node.op_type == "GRU" else 3]
+    activations = [name.lower() for name in fixed.get("activations", usual)]
+    if "clip" in fixed or activations != usual:
+        return f"{a} with its own activations or clip"
+    if fixed.get("input_forget", 0) or (len(node.input) > 7 and node.input[7]):
+        return f"{a} with peepholes or coupled gates"
     return None
 
 
@@ -280,7 +285,7 @@ def _layer(name: str, places: list[tuple[int, int]], node: NodeProto, tensor: on
     shape = tuple(int(size) for size in tensor.dims)
     if node.op_type == "MatMul" or (node.op_type == "Gemm" and not attributes(node).get("transB", 0)):
         Q, R = shape
-    elif node.op_type == "GRU":
+    elif node.op_type in RECURRENT:
         R, Q = shape[1:]
     else:
         R, Q = shape[0], int(np.prod(shape[1:]))

@@ -13,6 +13,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from models.compression.base import Array, CompressionError
 from models.compression.dequantise import dequantise
+from models.compression.directions import RECURRENT, unroll_directions
 
 OLDEST_OPSET: Final = 13
 _OPSET: Final = 17
@@ -37,7 +38,7 @@ class Normalised:
 
 def normalise(model: onnx.ModelProto) -> Normalised:
     """Functions put in place, operators of at least opset 13, constants behind Cast, Transpose and the like folded, and
-    integer-quantised layers with constant weights as those that they stand for.
+    integer-quantised and backward layers with constant weights as those that they stand for.
 
     Raises:
         CompressionError: the operators cannot be brought up to opset 13.
@@ -58,11 +59,12 @@ def normalise(model: onnx.ModelProto) -> Normalised:
     model.graph.input.extend(inputs)
     model.ir_version = max(model.ir_version, 8)
     for node in model.graph.node:
-        if node.op_type == "GRU" and not node.output[0]:
+        if node.op_type in RECURRENT and not node.output[0]:
             # All states, which calibration looks at, even where the network reads the last one only.
-            node.output[0] = f"{node.output[1]}.states"
+            node.output[0] = f"{next(name for name in node.output if name)}.states"
     half = _Folder(model.graph).fold()
     quantised = dequantise(model.graph)
+    unroll_directions(model.graph)
     if quantised:
         _drop_unused(model.graph)
         half |= _Folder(model.graph).fold()

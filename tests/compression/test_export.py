@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from models.compression.base import Compressed, CompressionError, Method
+from models.compression.calibrate import Calibrator
 from models.compression.export import export
 from models.compression.network import Network, as_stored, cut, find, with_weights
 from models.compression.normalise import normalise
@@ -113,6 +114,55 @@ def test_recurrent_layer(method: str, options: dict[str, Any]):
     check(networks.gru(**options), feeds, method, 2)
 
 
+@pytest.mark.parametrize("method", USED)
+@pytest.mark.parametrize(
+    ("op", "options"),
+    [
+        ("GRU", {}),
+        ("GRU", {"direction": "reverse", "initial": False}),
+        ("LSTM", {}),
+        ("LSTM", {"direction": "forward", "bias": False}),
+        ("LSTM", {"direction": "reverse", "last_only": True}),
+        ("LSTM", {"initial": False}),
+    ],
+    ids=str,
+)
+def test_recurrent_layers_of_other_kinds_and_directions(method: str, op: str, options: dict[str, Any]):
+    model = networks.recurrent(op, **options)
+    feeds = {
+        value.name: random(6 if value.name == "x" else shape[0].dim_value, 2, shape[2].dim_value, seed=4, scale=1.0)
+        for value in model.graph.input
+        for shape in [value.type.tensor_type.shape.dim]
+    }
+    both = options.get("direction", "bidirectional") == "bidirectional"
+    exported = check(model, feeds, method, 4 if both else 2)
+    assert op not in {node.op_type for node in exported.graph.node}
+
+
+@pytest.mark.parametrize("op", ["GRU", "LSTM"])
+def test_recurrent_weights_are_calibrated_on_the_states_before_each_step(op: str):
+    """Backwards too: the state before a step is that of the step after it in time."""
+    network = find(normalise(networks.recurrent(op, initial=False)).model)
+    x = random(6, 2, 12, seed=4, scale=1.0)
+    states = run(network.model, {"x": x})[0]
+    calibrator = Calibrator(network, [{"x": x}])
+    for name, rows in (("r.forward", states[:-1, 0]), ("r.backward", states[1:, 1])):
+        layer = next(layer for layer in network.layers if layer.name == name)
+        moments = calibrator.moments(layer, None)
+        flat = rows.reshape(-1, 16).astype(np.float64)
+        assert moments.rows == 6 * 2  # the state before the first step, of zeros, counts
+        np.testing.assert_allclose(moments.oo, flat.T @ flat / 12, atol=1e-6)
+
+
+@pytest.mark.parametrize("change", [{"input_forget": 1}, {"activations": ["Sigmoid", "Relu", "Tanh"]}])
+def test_an_lstm_of_another_kind_is_named(change: dict[str, Any]):
+    model = networks.recurrent("LSTM", direction="forward")
+    for name, value in change.items():
+        model.graph.node[0].attribute.append(helper.make_attribute(name, value))
+    with pytest.raises(CompressionError, match="is an LSTM with"):
+        find(normalise(model).model)
+
+
 def test_one_half_of_a_recurrent_layer_may_stay_dense():
     network = find(normalise(networks.gru()).model)
     feeds = {"x": random(6, 2, 12, seed=4), "state": random(1, 2, 16, seed=5)}
@@ -195,7 +245,7 @@ def test_no_weight_at_all_is_an_error_that_says_what_is_supported():
 def test_a_compressed_model_is_refused():
     network = find(normalise(networks.shared()).model)
     exported = export(network, squeezed(network, METHODS["deepthin"]))
-    with pytest.raises(CompressionError, match="compressed already, .* dense parent"):
+    with pytest.raises(CompressionError, match=r"compressed already, .* dense parent"):
         find(normalise(exported).model)
 
 

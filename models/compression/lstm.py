@@ -1,0 +1,70 @@
+"""An LSTM with compressed gate matrices: a Scan over the steps."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import NodeProto, TensorProto, helper
+
+from models.compression.base import Array, Compressed
+from models.compression.builder import OnnxBuilder
+from models.compression.gru import initial_state
+from models.compression.network import Layer
+from models.compression.registry import method
+
+
+def export_lstm(
+    builder: OnnxBuilder,
+    node: NodeProto,
+    layers: tuple[Layer, Layer],
+    weights: tuple[Compressed, Compressed],
+    bias: Array | None,
+) -> None:
+    """Add what replaces an LSTM node; it makes the same outputs under the same names.
+
+    Args:
+        builder: the graph.
+        node: the LSTM.
+        layers: its input and its recurrent weight.
+        weights: both, compressed ("dense" counts).
+        bias: [8H], input and recurrent biases, or None.
+    """
+    hidden = layers[1].Q
+    given = [name or None for name in [*node.input, "", "", "", "", ""][5:7]]
+    states = [initial_state(builder, node.input[0], hidden, name) for name in given]
+    both = np.zeros(8 * hidden, np.float32) if bias is None else bias
+    # Both biases are added to the same sum: one is enough.
+    total = builder.constant(f"{layers[0].name}.bias", both[: 4 * hidden] + both[4 * hidden :])
+    gates = method(weights[0].plan.method).export(weights[0], builder, layers[0].name, node.input[0], total)
+    body = builder.inner()
+    before = [body.name("state"), body.name("cell"), body.name("gates")]
+    state, cell = _step(body, weights[1], layers[1].name, (before[0], before[1], before[2]), hidden)
+    sizes = [hidden, hidden, 4 * hidden]
+    taken = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size])
+        for name, size in zip(before, sizes, strict=True)
+    ]
+    # The state goes out twice, as the next step's and as this one's output, and needs two names for it.
+    made = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", hidden])
+        for name in (state, cell, body.node("Identity", [state]))
+    ]
+    graph = helper.make_graph(body.nodes, "step", taken, made, body.initializers)
+    builder.domains |= body.domains
+    last = builder.node("Scan", [*states, gates], outputs=3, num_scan_inputs=1, body=graph)
+    for index, (value, axis) in enumerate(((f"{last}.2", 1), (last, 0), (f"{last}.1", 0))):
+        if index < len(node.output) and node.output[index]:
+            builder.rename(builder.node("Unsqueeze", [value, builder.integers(axis)]), node.output[index])
+
+
+def _step(
+    body: OnnxBuilder, weight: Compressed, name: str, given: tuple[str, str, str], hidden: int
+) -> tuple[str, str]:
+    """The next state and cell, gates in ONNX's order: input, output, forget, cell."""
+    state, cell, gates = given
+    product = method(weight.plan.method).export(weight, body, name, state, None)
+    quarters = body.integers(hidden, hidden, hidden, hidden)
+    parts = body.node("Split", [body.node("Add", [gates, product]), quarters], outputs=4, axis=-1)
+    opened, out, kept = (body.node("Sigmoid", [part]) for part in (parts, f"{parts}.1", f"{parts}.2"))
+    new = body.node("Mul", [opened, body.node("Tanh", [f"{parts}.3"])])
+    following = body.node("Add", [body.node("Mul", [kept, cell]), new])
+    return body.node("Mul", [out, body.node("Tanh", [following])]), following
