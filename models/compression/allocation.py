@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,19 +35,26 @@ class Candidate:
 
 
 def candidates(
-    network: Network, layer: Layer, names: Sequence[str], moments: Moments | None, dense_bytes: int
+    network: Network,
+    layer: Layer,
+    names: Sequence[str],
+    moments: Moments | None,
+    dense_bytes: int,
+    trying: Callable[[float, str], None],
 ) -> list[Candidate]:
     """Ways to store a weight, by bytes, those that another beats in bytes and error left out.
 
     Errors are those of a compression that knows nothing of the data, measured on the data: quick, and in the right
-    order.
+    order. `trying` is called before each with the share that is done and the method's name.
     """
     weight = network.weight(layer)
     found = [Candidate(None, dense_bytes, 0.0)]
     seen: set[tuple[str, int]] = set()
-    for name in names or [name for name in DEFAULT if name in METHODS]:
+    tried = names or [name for name in DEFAULT if name in METHODS]
+    for number, name in enumerate(tried):
         chosen = method(name)
-        for size in SIZES:
+        for step, size in enumerate(SIZES):
+            trying((number + step / len(SIZES)) / len(tried), name)
             try:
                 planned = plan(chosen, layer, size)
             except (SizeError, CompressionError):

@@ -14,7 +14,7 @@ from models.compression.base import CompressionError, Plan
 from models.compression.calibrate import Calibrator
 from models.compression.evaluating import quality_of
 from models.compression.export import export
-from models.compression.network import Network, as_stored, with_weights
+from models.compression.network import Layer, Network, as_stored, with_weights
 from models.compression.registry import method
 from models.compression.report import weight_bytes
 from ops import library
@@ -70,8 +70,12 @@ def search(job: Job, report: Report) -> tuple[dict[str, Plan], dict[str, Any]]:
 
     def attempt(size: int) -> Trial:
         chosen = search_.at(size)
-        report(0.4 + 0.6 * min(len(trials) / (_STEPS + 2), 1.0), f"trying {size} bytes")
-        trial = search_.measure(chosen, len(trials))
+
+        def trying(part: float, message: str, layer: str | None = None) -> None:
+            done = min((len(trials) + part) / (_STEPS + 2), 1.0)
+            report(0.4 + 0.6 * done, f"trying {size} bytes: {message}", layer)
+
+        trial = search_.measure(chosen, len(trials), trying)
         trials.append((size, trial, chosen))
         return trial
 
@@ -124,7 +128,12 @@ class _Search:
         for index, layer in enumerate(network.layers):
             report(0.4 * index / len(network.layers), f"how sensitive is {layer.name}", layer.name)
             moments = None if calibrator is None else calibrator.moments(layer, None)
-            options = candidates(network, layer, budget.methods, moments, values[layer.name])
+
+            def trying(part: float, name: str, index: int = index, layer: Layer = layer) -> None:
+                done = (index + part) / len(network.layers)
+                report(0.4 * done, f"how sensitive is {layer.name}: {name}", layer.name)
+
+            options = candidates(network, layer, budget.methods, moments, values[layer.name], trying)
             self._options[layer.name] = options
             self._importance[layer.name] = self._effect(network, layer.name, options, parent, given)
         self.smallest = self.fixed + sum(options[0].bytes for options in self._options.values())
@@ -147,14 +156,15 @@ class _Search:
             "importance": {name: float(f"{value:.4g}") for name, value in self._importance.items()},
         }
 
-    def measure(self, chosen: Mapping[str, Candidate], number: int) -> Trial:
+    def measure(self, chosen: Mapping[str, Candidate], number: int, report: Report) -> Trial:
         """Compress as chosen, data-aware where the job is, and measure."""
         job, budget = self._job, self._job.spec.budget
         assert budget is not None
         plans = {name: candidate.plan for name, candidate in chosen.items() if candidate.plan is not None}
         folder = job.stages.begin("plan") / f"trial{number}"
         folder.mkdir(exist_ok=True)
-        job.compress_into(folder, plans, _silent)
+        job.compress_into(folder, plans, lambda part, message, layer=None: report(0.6 * part, message, layer))
+        report(0.6, "measuring")
         state = job.state(f"plan/trial{number}")
         model = job.exported_with(state)
         size = self.fixed + sum(candidate.bytes for candidate in chosen.values())
@@ -185,10 +195,6 @@ class _Search:
         session = library.session(changed.SerializeToString(), threads=self._job.threads)
         same = agreement(parent, session, given, self._kind)
         return max(same.output_error**2 / candidate.error**2, 1e-9)
-
-
-def _silent(part: float, message: str, layer: str | None = None) -> None:
-    """Trials are reported as a whole."""
 
 
 def _fail(trials: list[tuple[int, Trial, dict[str, Candidate]]], what: str, limit: float | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import onnx
@@ -56,6 +57,11 @@ def test_a_quality_budget_is_kept_by_fewer_bytes(tmp_path: Path):
         budget=budget, front_end=FRONT_END, calibration=["first"], evaluation=["first"], allow_slower=True
     )
     assert outcome.accepted, outcome.reasons
+    planning = [event for event in desk.events if event.stage == "plan"]
+    said = [event.message for event in planning]
+    assert any(text.startswith("how sensitive is layer1.weight: int8") for text in said)
+    assert any(text.startswith("trying ") and ": layer1.weight by " in text for text in said)
+    assert all(before.fraction <= after.fraction for before, after in pairwise(planning))
     report = desk.report()
     assert 1 - report["agreement"]["phones"] <= 0.25
     assert report["search"]["chosen"]["bytes"] < report["search"]["dense"]
