@@ -38,6 +38,11 @@ class MemoryBudget:
                 break
             staying.remove(candidate)
             leaving.append(candidate)
+        for candidate in reversed(leaving.copy()):
+            # A large one that went later may have been enough.
+            if self.fits([wanted, *_packages([*staying, candidate])]):
+                leaving.remove(candidate)
+                staying.append(candidate)
         return leaving
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 
+from models.catalogue import ENTRIES
 from models.store import BUNDLED, ModelStore
 from service.demo import recordings, report
 from service.demo.measure import AnswerError, ask, variants
@@ -38,7 +39,8 @@ def _recordings(clip: Path | None) -> list[recordings.Recording]:
 
 def _run(chosen: Sequence[recordings.Recording], repeats: int) -> None:
     results = []
-    with running_service(lambda waited: _progress(f"Starting the service: {waited:.0f} s")) as url:
+    pulled = _pulled()
+    with running_service(lambda waited: _progress(f"Starting the service: {waited:.0f} s"), packages=pulled) as url:
         _progress(f"The service is ready on {url}\n")
         with httpx.Client(base_url=url, trust_env=False, timeout=120.0) as client:
             models = variants(client)
@@ -52,6 +54,12 @@ def _run(chosen: Sequence[recordings.Recording], repeats: int) -> None:
     if len(results) > 1 and (rates := report.summary(results)):
         print("\n" + rates)
     print(f"\nLatency: median of {repeats} requests on this machine, one after the other. The service has stopped.")
+
+
+def _pulled() -> list[Path]:
+    """Published models that somebody pulled are worth showing beside the bundled ones."""
+    store = ModelStore()
+    return [store.folder(name) for name in ENTRIES if name in store.names()]
 
 
 def _progress(text: str) -> None:

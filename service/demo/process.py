@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -25,22 +25,30 @@ class ServiceError(RuntimeError):
 
 @contextlib.contextmanager
 def running_service(
-    waiting: Callable[[float], None], *, patience: float = 120.0, settings: Mapping[str, str] = MappingProxyType({})
+    waiting: Callable[[float], None],
+    *,
+    patience: float = 120.0,
+    settings: Mapping[str, str] = MappingProxyType({}),
+    packages: Sequence[Path] = (),
 ) -> Iterator[str]:
     """Start the service on a free loopback port and yield its base URL once its models are loaded; stop it afterwards.
 
-    Its state lives in a temporary folder, so it hosts the bundled models alone and leaves nothing behind.
+    Its state lives in a temporary folder: it hosts the bundled models and `packages` alone, and leaves nothing behind.
 
     Args:
         waiting: called with the seconds waited so far, some ten times a second until the service is ready.
         patience: seconds to wait for readiness.
         settings: further environment variables of the service.
+        packages: folders of further models to host.
 
     Raises:
         ServiceError: it ended early, was not ready in time, or did not stop; the message ends with its log.
     """
     with tempfile.TemporaryDirectory(prefix="deepthin-demo-") as home:
         log = Path(home) / "service.log"
+        (Path(home) / "models").mkdir()
+        for package in packages:
+            (Path(home) / "models" / package.name).symlink_to(package.resolve())
         url = f"http://127.0.0.1:{(port := _free_port())}"
         command = [sys.executable, "-c", _SERVE, "serve", "--host", "127.0.0.1", "--port", str(port)]
         environment = _environment() | {"DEEPTHIN_HOME": home, **settings}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import jiwer
 
+from models.plain_text import plain_words
 from service.demo.measure import Answer
 from service.demo.recordings import Recording
 
@@ -32,10 +33,10 @@ def summary(results: Sequence[tuple[Recording, Sequence[Answer]]]) -> str:
     known = [(recording.reference, answers) for recording, answers in results if recording.reference is not None]
     if not known:
         return ""
-    references = [reference for reference, _ in known]
+    references = [_plain(reference) for reference, _ in known]
     lines = [f"Word error rate over {len(known)} recordings, {len(' '.join(references).split())} words:"]
     for index, answer in enumerate(known[0][1]):
-        rate = jiwer.wer(references, [answers[index].text for _, answers in known])
+        rate = jiwer.wer(references, [_plain(answers[index].text) for _, answers in known])
         lines.append(f"  {answer.variant.name:<28}{100 * rate:5.1f}%")
     return "\n".join(lines)
 
@@ -47,11 +48,15 @@ def _row(answer: Answer, parent: Answer | None, reference: str | None) -> list[s
         smaller = f"{parent.variant.weight_bytes / variant.weight_bytes:.1f}x smaller"
         faster = f"{parent.latency_seconds / answer.latency_seconds:.2f}x as fast"
     if reference is not None:
-        counts = jiwer.process_words(reference, answer.text)
+        counts = jiwer.process_words(_plain(reference), _plain(answer.text))
         wrong = counts.substitutions + counts.deletions + counts.insertions
-        errors = f"{wrong} of {len(reference.split())}"
+        errors = f"{wrong} of {len(plain_words(reference))}"
     latency = f"{1000 * answer.latency_seconds:.0f} ms"
     return [variant.name, variant.method, _size(variant.weight_bytes), smaller, latency, faster, errors]
+
+
+def _plain(text: str) -> str:
+    return " ".join(plain_words(text))
 
 
 def _size(count: int) -> str:

@@ -165,3 +165,9 @@ def test_the_service_does_not_inherit_settings_of_another(monkeypatch: pytest.Mo
     assert "DEEPTHIN_API_KEYS" not in environment
     assert environment["DEEPTHIN_OPS_ISA"] == "scalar"
     assert environment["DEEPTHIN_HOME"]
+
+
+def test_case_and_punctuation_are_no_errors():
+    answers = [measure.Answer(DENSE, "Read the letter.", 0.1, 2.0)]
+    assert "0 of 3" in report.table(CLIP, answers)
+    assert "0.0%" in report.summary([(CLIP, answers)])
