@@ -119,7 +119,7 @@ async def test_what_a_compression_may_be_asked_for(compress: Compress, home: Pat
         assert answer["corpora"] == ["mine"]
         methods = {method["name"]: method for method in answer["methods"]}
         assert {"dense", "deepthin", "int8", "low-rank"} <= set(methods)
-        assert all(0 < method["smallest"] <= method["largest"] <= 1.01 for method in methods.values())
+        assert all(0 < method["smallest"] <= method["largest"] < 3 for method in methods.values())
         assert all(method["summary"] for method in methods.values())
         assert answer["max_checkpoint_bytes"] > 0
         assert_error(await client.get("/compress?x=1"), 400, code="unknown_parameter", param="x")

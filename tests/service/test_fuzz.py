@@ -43,7 +43,7 @@ def post(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Post]:
     with asyncio.Runner() as runner:
         context = running(app)
         client = runner.run(context.__aenter__())
-        yield lambda **request: runner.run(client.post("/transcribe", **request))
+        yield lambda path="/transcribe", **request: runner.run(client.post(path, **request))
         runner.run(context.__aexit__(None, None, None))
         assert app.state.scheduler.admitted == 0
 
@@ -115,6 +115,25 @@ def test_random_forms(post: Post, content_type: str, data: bytes) -> None:
 @given(params=st.dictionaries(st.text(max_size=8) | st.sampled_from(["model", "decoder"]), st.text(max_size=12)))
 def test_random_parameters(post: Post, params: dict[str, str]) -> None:
     response = post(content=SEEDS[0], params=params)
+    assert response.status_code in (200, 400, 404), f"{response.status_code}: {response.text}"
+
+
+@FUZZ
+@given(data=mutated())
+def test_mutated_recordings_are_compared(post: Post, data: bytes) -> None:
+    response = post("/compare", content=data, params={"models": "tiny"})
+    assert response.status_code in (200, 400, 413, 415, 422), f"{response.status_code}: {response.text}"
+
+
+@FUZZ
+@given(
+    params=st.dictionaries(
+        st.sampled_from(["models", "reference", "decoder"]) | st.text(max_size=8),
+        st.lists(st.sampled_from(["tiny", "default", "", " "]) | st.text(max_size=6), max_size=12).map(",".join),
+    )
+)
+def test_random_parameters_of_comparisons(post: Post, params: dict[str, str]) -> None:
+    response = post("/compare", content=SEEDS[0], params=params)
     assert response.status_code in (200, 400, 404), f"{response.status_code}: {response.text}"
 
 
