@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -101,12 +100,12 @@ class Transcriber:
     ) -> list[Compared]:
         """Transcribe the audio in `source` with each of `models` in turn, so that none slows another down.
 
-        The recording is decoded once for each sample rate; every answer counts that time as its own. All models are
-        held until the last has answered, and the whole takes one place in the queue.
+        The recording is decoded once for each sample rate; every answer counts that time as its own. Each model is held
+        only while it answers, so that they need not all fit into memory; the whole takes one place in the queue.
 
         Args:
             source: the recording.
-            models: names of hosted models.
+            models: names of hosted models, no aliases among them.
             decoder: name of a decoder that all of them have, or None for each one's own.
             reference: the one of `models` that the words of all are compared with.
 
@@ -116,20 +115,19 @@ class Transcriber:
         """
         answers: dict[str, Transcription] = {}
         decoded: dict[int, tuple[Audio, float]] = {}
-        async with AsyncExitStack() as stack:
-            place = stack.enter_context(self._scheduler.admit(len(models) * likely_seconds(source)))
-            leases = [await stack.enter_async_context(self._hub.lease(model)) for model in models]
-            note(model=",".join(lease.name for lease in leases))
-            chosen = [lease.recogniser.require_decoder(decoder) for lease in leases]
-            for name, lease, decoder_name in zip(models, leases, chosen, strict=True):
-                rate = lease.recogniser.manifest.sample_rate
-                if rate not in decoded:
-                    source.seek(0)
-                    decoded[rate] = await self._decode(source, rate)
-                    place.measure(len(models) * decoded[rate][0].seconds)
-                audio, decode_seconds = decoded[rate]
-                accepted = time.perf_counter() - decode_seconds
-                answers[name] = await self._recognise(lease, decoder_name, audio, accepted, decode_seconds)
+        note(model=",".join(models))
+        with self._scheduler.admit(len(models) * likely_seconds(source)) as place:
+            for name in models:
+                async with self._hub.lease(name) as lease:
+                    chosen = lease.recogniser.require_decoder(decoder)
+                    rate = lease.recogniser.manifest.sample_rate
+                    if rate not in decoded:
+                        source.seek(0)
+                        decoded[rate] = await self._decode(source, rate)
+                        place.measure(len(models) * decoded[rate][0].seconds)
+                    audio, decode_seconds = decoded[rate]
+                    accepted = time.perf_counter() - decode_seconds
+                    answers[name] = await self._recognise(lease, chosen, audio, accepted, decode_seconds)
             wanted = answers[reference].transcript.text
             edits = [
                 (await self._scheduler.run(differences, wanted, answers[name].transcript.text))[0] for name in models
