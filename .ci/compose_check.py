@@ -1,11 +1,13 @@
-"""Asks the service at the base URL given for a transcript, then for a smaller model, then for a transcript by that one.
+"""Uses a composition that is up: compose_check.py use|kept SERVICE PROMETHEUS, the latter two as base URLs.
 
-Fails unless words come back both times. Needs nothing but Python's own library.
+`use` asks for a transcript, then for a smaller model, then for a transcript by that one, and sees that Prometheus has
+noticed. `kept` sees that the model and the job are still there. Needs nothing but Python's own library.
 """
 
 import json
 import sys
 import time
+import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ BOUNDARY = "compose-check-boundary"
 
 def fetch(path: str, body: bytes | None = None, content_type: str = "") -> bytes:
     headers = {"content-type": content_type} if content_type else {}
-    with urllib.request.urlopen(urllib.request.Request(sys.argv[1] + path, body, headers), timeout=60) as response:
+    with urllib.request.urlopen(urllib.request.Request(sys.argv[2] + path, body, headers), timeout=60) as response:
         content: bytes = response.read()
     return content
 
@@ -50,7 +52,20 @@ def compress() -> dict[str, Any]:
     return job
 
 
-def main() -> None:
+def seen(query: str) -> float:
+    """The one value that Prometheus answers `query` with; waits for its next scrapes."""
+    address = f"{sys.argv[3]}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with urllib.request.urlopen(address, timeout=10) as response:
+            rows = json.load(response)["data"]["result"]
+        if len(rows) == 1 and float(rows[0]["value"][1]) > 0:
+            return float(rows[0]["value"][1])
+        time.sleep(1)
+    sys.exit(f"Prometheus has no answer to {query}")
+
+
+def use() -> None:
     transcribe("default")
     job = compress()
     print(f"job {job['id']}: {job['state']} {job['reason'] or ''}")
@@ -61,7 +76,22 @@ def main() -> None:
     said = json.loads(fetch(f"/models/{job['model']}"))["transport_bytes"]
     if len(stream) != said:
         sys.exit(f"the stream has {len(stream)} bytes, /models says {said}")
+    for query in (
+        'up{job="deepthin"}',
+        "sum(deepthin_audio_seconds_total)",
+        'deepthin_jobs{state="succeeded"}',
+        f'deepthin_model_info{{model="{job["model"]}"}}',
+        f'sum(deepthin_transcription_duration_seconds_count{{model="{job["model"]}"}})',
+    ):
+        print(f"Prometheus: {query} = {seen(query):g}")
+
+
+def kept() -> None:
+    transcribe(str(SPEC["name"]))
+    jobs = json.loads(fetch("/jobs"))["jobs"]
+    if [(job["model"], job["state"]) for job in jobs] != [(SPEC["name"], "succeeded")]:
+        sys.exit(f"the job was lost: {jobs}")
 
 
 if __name__ == "__main__":
-    main()
+    {"use": use, "kept": kept}[sys.argv[1]]()

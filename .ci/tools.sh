@@ -19,5 +19,10 @@ if ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ]; then
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core >/dev/null
 fi
+# The tests of metrics, alerts and the dashboard skip without Prometheus and its promtool.
+if ! command -v prometheus >/dev/null && [ "$(id -u)" = 0 ]; then
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends prometheus >/dev/null
+fi
 c++ --version | head -n 1
 python3 --version
