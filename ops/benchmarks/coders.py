@@ -111,6 +111,8 @@ def _data(count: int) -> dict[str, Symbols]:
         "codebook of 16, uint8": np.minimum(rounded(rng.normal(7.5, 1.8, count), np.uint8), np.uint8(15)),
         "normal weights, uint8": rounded(rng.normal(128, 12, count), np.uint8),
         "2 % not zero, uint8": np.where(rng.random(count) < 0.02, rng.integers(1, 9, count), 0).astype(np.uint8),
+        "0.4 % not zero, uint8": np.where(rng.random(count) < 0.004, rng.integers(1, 9, count), 0).astype(np.uint8),
+        "normal, 5,000 values, uint16": rounded(rng.normal(32768, 600, count), np.uint16),
         "gaps of a 5 % mask, uint16": rounded(rng.geometric(0.05, count) - 1.0, np.uint16),
         "Laplace, uint16": rounded(rng.laplace(32768, 60, count), np.uint16),
     }
