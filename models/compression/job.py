@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import ceil
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -186,6 +187,9 @@ class Job:
             raise CompressionError(_NO_FRONT_END)
         if self.spec.fine_tune is not None:
             _require_training()
+            from models.training.onnx_net import OnnxNet
+
+            OnnxNet(network.model)
 
     def _plan(self, report: Report) -> None:
         folder = self.stages.begin("plan")
@@ -338,7 +342,7 @@ def _seconds(feed: Mapping[str, Array], inputs: Inputs) -> float:
 
 
 def _epoch(part: float, epochs: int, loss: float) -> str:
-    return f"fine-tuning, epoch {min(int(part * epochs) + 1, epochs)} of {epochs}, loss {loss:.4f}"
+    return f"fine-tuning, epoch {max(ceil(part * epochs - 1e-6), 1)} of {epochs}, loss {loss:.4f}"
 
 
 def _require_training() -> Any:

@@ -1,5 +1,7 @@
 """Fine-tuning: it comes closer to the parent in the bytes it was given, it never gets worse, and it can be stopped."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -16,6 +18,8 @@ from models.training.export import export
 from models.training.finetune import fine_tune
 from models.training.onnx_net import OnnxNet
 from models.training.recordings import Recordings, parent_outputs
+from tests.compression import networks
+from tests.compression.jobs import FRONT_END, Desk
 from tests.training.support import config, network
 
 SIZES = {"int8": 0.35, "int4": 0.35, "dense": 1.0}
@@ -266,3 +270,26 @@ def test_a_real_checkpoint_comes_closer_to_itself(corpora):
     assert tuned.loss == "kl"
     assert tuned.epoch == 1
     assert tuned.after < 0.8 * tuned.before
+
+
+def test_a_network_that_cannot_be_trained_is_refused_before_it_is_compressed(tmp_path: Path):
+    network = networks.feed_forward()
+    network.graph.node[-1].op_type = "Hardmax"
+    desk = Desk(tmp_path, network)
+    with pytest.raises(CompressionError, match="Hardmax"):
+        desk.run(method="low-rank", size=0.5, calibration=["first"], front_end=FRONT_END, fine_tune={"epochs": 1})
+    assert {event.stage for event in desk.events} == {"validate"}
+
+
+def test_a_job_says_which_epoch_it_is_in(tmp_path: Path):
+    desk = Desk(tmp_path, networks.feed_forward())
+    desk.run(
+        method="low-rank", size=0.5, calibration=["first"], front_end=FRONT_END, fine_tune={"epochs": 2},
+        allow_slower=True,
+    )  # fmt: skip
+    said = [event.message for event in desk.events if event.stage == "fine-tune"]
+    assert "reading calibration audio" in said
+    assert any(text.startswith("fine-tuning, epoch 1 of 2, loss") for text in said)
+    assert any(text.startswith("fine-tuning, epoch 2 of 2, loss") for text in said)
+    facts = desk.report()["fine_tune"]
+    assert facts["after"] <= facts["before"]
