@@ -1,0 +1,50 @@
+"""The table of pulled models: measured, rendered, written between its markers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from models import pretrained_table
+from models.pretrained_table import BEGIN, END, main
+from tests.models import moonshine
+from tests.models.moonshine import START
+from tests.support import babble, encode
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    folder = tmp_path / "said"
+    folder.mkdir()
+    (folder / "a.wav").write_bytes(encode(babble(1.0)))
+    (folder / "manifest.tsv").write_text("utterance\tpath\ttranscript\na\ta.wav\tHELLO OLD WORLD\n")
+    return folder
+
+
+def test_models_that_are_there_are_measured(
+    tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DEEPTHIN_HOME", str(tmp_path / "home"))
+    package = moonshine.save(tmp_path / "home" / "models", "tiny-moon", {START: 3, 3: 4, 4: 5})
+    size = sum((package.path / name).stat().st_size for name in package.manifest.files)
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    assert main([str(page), "--corpus", str(corpus), "--model", "tiny-moon", "--model", "gone"]) == 0
+    assert "gone is not here" in capsys.readouterr().err
+    text = page.read_text()
+    assert text.startswith(f"before\n{BEGIN}\n| Model |")
+    assert text.endswith(f"{END}\nafter\n")
+    [row] = [line for line in text.splitlines() if line.startswith("| `tiny-moon`")]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    # One of three words is missing.
+    assert cells[:3] == ["`tiny-moon`", "int8", f"{size / 1e6:.2f} MB"]
+    assert cells[6] == "33.3%"
+    assert "Scored: 1 utterances, 3 words." in text
+    assert main(["--corpus", str(corpus), "--model", "gone"]) == 1
+
+
+def test_the_page_has_the_markers() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "pretrained.md").read_text(encoding="utf-8")
+    assert text.count(BEGIN) == text.count(END) == 1
+    assert pretrained_table.update(text, "x", begin=BEGIN, end=END).count("\nx\n") == 1
