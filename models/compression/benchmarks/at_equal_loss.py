@@ -3,8 +3,8 @@
 ``python -m models.compression.benchmarks.at_equal_loss MODEL.onnx --nncodec PYTHON`` codes all weights of a network in
 each way at several settings, decodes them, and runs the result beside the original on recordings of speakers that
 nothing was fitted to. It prints bytes against two losses, the divergence of the posteriors from the original's and the
-share of frames with another best class, and then, for every point of nncodec's, the bytes that the other ways take at
-the same loss, between their own points. Points are kept in ``--output``: a run that was interrupted goes on.
+share of frames with another best class, and beside them the bytes that nncodec takes at the same loss, between its own
+points. Points are kept in ``--output``: a run that was interrupted goes on.
 
 nncodec is no dependency: it lives in an environment of its own, whose interpreter ``--nncodec`` names.
 """
@@ -133,34 +133,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         points.append(point)
         stages.write_json(options.output, [asdict(each) for each in points])
         print(list(table([point]))[-1], file=sys.stderr, flush=True)
-    print("\n".join([*table(points), "", *comparison(points)]))
+    print("\n".join(table(points)))
     return 0
 
 
 def table(points: Sequence[Point]) -> Iterator[str]:
-    """The points as Markdown."""
-    yield "| Way | Setting | Bytes | Divergence | Frames that differ |"
-    yield "| --- | --: | --: | --: | --: |"
+    """The points as Markdown, with their bytes by those that nncodec takes, between its points, at the same loss."""
+    yield "| Way | Setting | Bytes | Divergence | by nncodec's bytes | Frames that differ | by nncodec's bytes |"
+    yield "| --- | --: | --: | --: | --: | --: | --: |"
     for each in sorted(points, key=lambda point: (point.way, point.bytes)):
-        loss = f"{each.divergence:.4f} | {each.frames_differ:.1%}"
-        yield f"| {each.way} | {each.setting:g} | {each.bytes:,} | {loss} |"
+        there, differ = (_against(points, each, loss) for loss in LOSSES)
+        losses = f"{each.divergence:.4f} | {there} | {each.frames_differ:.1%} | {differ}"
+        yield f"| {each.way} | {each.setting:g} | {each.bytes:,} | {losses} |"
 
 
-def comparison(points: Sequence[Point]) -> Iterator[str]:
-    """For every point of nncodec's, the bytes of the other ways at its loss by its own, as Markdown."""
-    ways = [way for way in dict.fromkeys(point.way for point in points) if way != NNCODEC]
-    yield f"| nncodec's bytes | at | {' | '.join(ways)} |"
-    yield f"| --: | --- |{' --: |' * len(ways)}"
-    for point in sorted((point for point in points if point.way == NNCODEC), key=lambda each: each.bytes):
-        for loss in LOSSES:
-            value = getattr(point, loss)
-            shown = f"divergence {value:.4f}" if loss == "divergence" else f"{value:.1%} of frames that differ"
-            columns = []
-            for way in ways:
-                curve = [(getattr(each, loss), each.bytes) for each in points if each.way == way]
-                size = interpolated(curve, value)
-                columns.append("out of its range" if size is None else f"{size / point.bytes:.2f}")
-            yield f"| {point.bytes:,} | {shown} | {' | '.join(columns)} |"
+def _against(points: Sequence[Point], point: Point, loss: str) -> str:
+    curve = [(getattr(each, loss), each.bytes) for each in points if each.way == NNCODEC]
+    size = interpolated(curve, getattr(point, loss))
+    if point.way == NNCODEC:
+        return ""
+    return "out of its range" if size is None else f"{point.bytes / size:.2f}"
 
 
 def _missing(bench: Bench, options: argparse.Namespace, there: Set[tuple[str, float]]) -> Iterator[Point]:
