@@ -1,8 +1,9 @@
 """Integer-quantised layers of a checkpoint as the fp32 layers that they stand for.
 
 What ONNX Runtime's quantisation tools write is recognised: `DequantizeLinear` of a constant weight, `QLinearMatMul`,
-`QLinearConv`, and `MatMulInteger` or `ConvInteger` between `DynamicQuantizeLinear` and the products with the scales,
-or fused into `DynamicQuantizeMatMul`. The rounding of inputs by `DynamicQuantizeLinear` goes with it.
+`QLinearConv`, `MatMulInteger` or `ConvInteger` between `DynamicQuantizeLinear` and the products with the scales, fused
+into `DynamicQuantizeMatMul` too, and `MatMulNBits` with 4 or 8 bits. The rounding of inputs by `DynamicQuantizeLinear`
+goes with it.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class _Dequantiser:
                 self._integer(node)
             elif node.op_type == "DynamicQuantizeMatMul" and node.domain == "com.microsoft":
                 self._fused(node)
+            elif node.op_type == "MatMulNBits" and node.domain == "com.microsoft":
+                self._blocks(node)
             elif node.op_type in ("QLinearMatMul", "QLinearConv"):
                 self._linear(node)
             elif node.op_type == "DequantizeLinear":
@@ -99,8 +102,33 @@ class _Dequantiser:
         """``y = A * dequantised(B, scale, zero) + bias``."""
         zero, bias = [*node.input, "", ""][3:5]
         weight = self._weight(node.input[1], node.input[2], zero, 1)
-        if weight is None:
+        if weight is not None:
+            self._product(node, weight, bias)
+
+    def _blocks(self, node: NodeProto) -> None:
+        """Rows of 4 or 8 bits with a scale, and perhaps a zero point, for each block of a row."""
+        fixed = {attribute.name: attribute.i for attribute in node.attribute}
+        name, scale, zero, order, bias = [*node.input, "", "", ""][1:6]
+        tensor, steps, bits = self._stored.get(name), self._stored.get(scale), fixed.get("bits", 4)
+        known = tensor is not None and steps is not None and steps.data_type == TensorProto.FLOAT
+        if not known or order or bits not in (4, 8) or (zero and zero not in self._stored):
             return
+        assert tensor is not None and steps is not None
+        packed, scales = numpy_helper.to_array(tensor), numpy_helper.to_array(steps)
+        R, blocks = packed.shape[:2]
+        middle = np.full((R, blocks), 1 << (bits - 1), np.float32)
+        if zero:
+            given = numpy_helper.to_array(self._stored[zero]).reshape(R, -1)
+            middle = (_unpacked(given, bits) if given.dtype == np.uint8 else given)[:, :blocks].astype(np.float32)
+        codes = _unpacked(packed, bits).astype(np.float32) - middle[:, :, None]
+        weight = self._weights.get((name, scale, zero))
+        if weight is None:
+            values = (codes * scales.reshape(R, blocks, 1)).reshape(R, -1)[:, : fixed["K"]].T
+            weight = self._weights[name, scale, zero] = self._add(name, values)
+            self._bytes[weight] = packed.nbytes
+        self._product(node, weight, bias)
+
+    def _product(self, node: NodeProto, weight: str, bias: str) -> None:
         y = node.output[0] if not bias else self._fresh(f"{node.output[0]}.product")
         nodes = [helper.make_node("MatMul", [node.input[0], weight], [y], name=node.name)]
         if bias:
@@ -188,6 +216,13 @@ class _Dequantiser:
             name = f"{wish}.{number}"
         self._taken.add(name)
         return name
+
+
+def _unpacked(values: Array, bits: int) -> Array:
+    """Numbers of 4 or 8 bits along the last axis, the first in the low bits of a byte."""
+    if bits == 8:
+        return values
+    return np.stack([values & 15, values >> 4], axis=-1).reshape(*values.shape[:-1], -1)
 
 
 def _along(values: Array, axes: int, axis: int) -> Array:

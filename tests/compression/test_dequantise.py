@@ -111,6 +111,32 @@ def test_the_fused_product(zero: bool, bias: bool):
     assert difference(run(network.model, feeds), wanted) < 0.1
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("zero", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_blocks_of_few_bits(bits: int, zero: bool, bias: bool):
+    rng = np.random.default_rng(bits)
+    K, N, blocks = 40, 24, 3  # the last block of 16 is half full
+    constants = {
+        "w_quantized": rng.integers(0, 256, (N, blocks, 2 * bits)).astype(np.uint8),
+        "scale": np.abs(random(N * blocks, seed=1)) + np.float32(0.01),
+        "zero": rng.integers(0, 256, N * -(-blocks * bits // 8)).astype(np.uint8),
+        "b": random(N, seed=2),
+    }
+    names = ["x", "w_quantized", "scale", "zero" if zero else "", "", "b" if bias else ""]
+    fixed = {"K": K, "N": N, "bits": bits, "block_size": 16}
+    node = helper.make_node("MatMulNBits", names, ["y"], domain="com.microsoft", **fixed)
+    constants = {name: values for name, values in constants.items() if name in names}
+    model = networks.model([node], constants, {"x": ["n", K]}, {"y": ["n", N]})
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    normalised = normalise(model)
+    network = find(normalised.model)
+    assert [(layer.name, layer.Q, layer.R) for layer in network.layers] == [("w", K, N)]
+    assert normalised.quantised == {"w": constants["w_quantized"].nbytes}
+    feeds = {"x": random(7, K, seed=4)}
+    np.testing.assert_allclose(run(network.model, feeds), run(model, feeds), rtol=1e-4, atol=1e-4)
+
+
 def test_they_are_compressed_like_others(tmp_path: Path):
     model = quantised(networks.feed_forward(), tmp_path, FEEDS, "dynamic channels")
     exported = check(normalise(model).model, FEEDS, "deepthin", 3)
