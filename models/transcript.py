@@ -10,7 +10,7 @@ class Word:
     """One recognised word.
 
     Attributes:
-        text: the word in lower case.
+        text: the word, in lower case where the model knows but one.
         start: seconds from the start of the recording.
         end: seconds from the start of the recording, never before `start`.
         confidence: between 0 and 1.
@@ -47,8 +47,8 @@ class Transcript:
     """The text of one recording.
 
     Attributes:
-        text: words in lower case joined by blanks; empty when nothing was said.
-        words: the same words with times.
+        text: words joined by blanks, in lower case where the model knows but one; empty when nothing was said.
+        words: the same words with times; empty where the model gives no times.
         duration_seconds: length of the recording.
         stages: where the time went; not part of equality.
     """

@@ -28,11 +28,11 @@ class WordAnswer(BaseModel):
 class TranscriptAnswer(BaseModel):
     """Answer of `POST /transcribe`."""
 
-    text: str = Field(description="Words in lower case; empty when nothing was said.")
-    words: list[WordAnswer]
+    text: str = Field(description="The words, in lower case where the model knows but one; empty for none.")
+    words: list[WordAnswer] = Field(description="The same words with times; empty where the model gives no times.")
     model: str = Field(description="Name of the model that answered.")
     method: str = Field(description="Its compression method.")
-    decoder: str = Field(description="'graph': words; 'greedy': raw units of the network, here phones.")
+    decoder: str = Field(description="'graph': words of a search; 'greedy': what the network says, phones or text.")
     duration_seconds: float = Field(description="Length of the recording.")
     processing_seconds: float = Field(description="Time from acceptance to the answer, waiting included.")
     real_time_factor: float = Field(description="Seconds of work, waiting not counted, by second of audio.")

@@ -131,6 +131,10 @@ def _package(path: Path, max_bytes: int) -> tuple[onnx.ModelProto, Manifest | No
                 f"manifest there is one .onnx file; this zip file has {', '.join(names[:8]) or 'nothing'}"
             )
         manifest = parse_manifest(archive.read(manifests[0], _MAX_MANIFEST))
+        if manifest.files != (GRAPH_FILE,):
+            raise CheckpointError(
+                f"packages of family {manifest.family!r} cannot be compressed whole: give one of their networks alone"
+            )
         return _with_files(archive, manifests[0].removesuffix(MANIFEST_FILE) + GRAPH_FILE, max_bytes), manifest
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 
 from models.audio import SAMPLE_RATE, Audio, decode
 from models.catalogue import add
+from models.compression import checkpoint
+from models.compression.checkpoint import CheckpointError
 from models.errors import GraphMismatchError, ManifestError, PackageError
 from models.family_settings import CtcSettings, LogMel, Waveform
 from models.features import FrontEnd, FrontEndError
@@ -190,3 +193,12 @@ def test_a_network_that_others_made() -> None:
     times = [time for word in transcript.words for time in (word.start, word.end)]
     assert times == sorted(times)
     assert 0 < times[0] < times[-1] <= clip.seconds
+
+
+def test_a_package_is_not_compressed_without_its_tokens(tmp_path: Path) -> None:
+    package = add(ctc.save(tmp_path / "source", "tiny"))
+    with zipfile.ZipFile(tmp_path / "checkpoint.zip", "w") as archive:
+        for name in ("manifest.json", *package.manifest.files):
+            archive.write(package.path / name, f"tiny/{name}")
+    with pytest.raises(CheckpointError, match="'ctc' cannot be compressed whole"):
+        checkpoint.read(tmp_path)
