@@ -58,10 +58,10 @@ def data_root() -> Path:
 
 
 def corpus_and_cache(config: TrainingConfig, runs: Path) -> tuple[list[Utterance], FeatureCache]:
-    """The configuration's utterances and their features at every training speed."""
+    """The configuration's utterances and their features in every variant."""
     utterances = load_corpora(data_root() / name for name in config.data.corpora)
     front_end = FrontEnd(**config.front_end.model_dump())
-    return utterances, feature_cache(utterances, front_end, config.data.speeds, runs / "cache")
+    return utterances, feature_cache(utterances, front_end, config.data.variants(), runs / "cache")
 
 
 def split(examples: Sequence[Example], every: int) -> tuple[list[Example], list[Example]]:
@@ -105,7 +105,8 @@ def train(config: TrainingConfig, arguments: argparse.Namespace) -> None:
     share = f"{stored:,} of {dense:,} values ({stored / dense:.5f})"
     print(f"{config.name}: weights {share}, {parameters:,} parameters in all")
     soft = None if config.distill is None else soft_targets(config.distill.parent, cache, arguments.device)
-    source = BatchSource(cache, config.data.speeds, training, net, int(config.train.batch_seconds * 100), soft)
+    speeds = [variant.speed for variant in config.data.variants()]
+    source = BatchSource(cache, speeds, training, net, int(config.train.batch_seconds * 100), soft)
     phone_model = None
     if config.crf is not None:
         phone_model = PhoneModel.estimate((e.phones for e in training if e.phones), len(UNITS))

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from models.families.dimensions import DeepSpeechConfig, TfKaldiConfig
+from models.training.corpus import Variant
 from ops.errors import DeepThinError
 
 
@@ -33,8 +34,13 @@ class DataTable(_Table):
 
     corpora: tuple[str, ...] = Field(("librispeech-train", "an4-train"), description="folders under DEEPTHIN_DATA")
     speeds: tuple[float, ...] = (1.0, 0.9, 1.1)
+    mp3_kbits: tuple[int, ...] = Field((), description="rates of MP3 coding, at speed 1, beside the speeds")
     hold_out: int = Field(30, ge=2, description="every n-th utterance is kept for tuning and never trained on")
     alignments: Path | None = Field(None, description="phone alignments, see `python -m models.training.prepare`")
+
+    def variants(self) -> tuple[Variant, ...]:
+        """Every form in which a recording is trained on; each epoch draws one for each recording."""
+        return (*(Variant(speed) for speed in self.speeds), *(Variant(1.0, kbits) for kbits in self.mp3_kbits))
 
 
 class AugmentTable(_Table):

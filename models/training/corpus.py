@@ -1,12 +1,13 @@
-"""A cache of the training corpora's features at every training speed.
+"""A cache of the training corpora's features in every variant of the recordings: speeds, and lossy coding.
 
-Features are computed once per utterance and speed and stored as one fp16 array per speed, so that an epoch reads memory
-maps.
+Features are computed once per utterance and variant and stored as one fp16 array per variant, so that an epoch reads
+memory maps.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import multiprocessing
 from collections.abc import Iterable, Sequence
@@ -23,8 +24,21 @@ from models.features import FrontEnd
 
 
 @dataclass(frozen=True, slots=True)
+class Variant:
+    """What is done to a recording before its features are taken.
+
+    Attributes:
+        speed: tempo and pitch are multiplied by it.
+        kbits: then it is coded as MP3 at so many kbit/s; None leaves it as it is.
+    """
+
+    speed: float = 1.0
+    kbits: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FeatureCache:
-    """Frames of many utterances, one fp16 memory map [frames, dim] per variant (training speed).
+    """Frames of many utterances, one fp16 memory map [frames, dim] per variant.
 
     Attributes:
         frames: per variant the frames of all utterances, one after the other.
@@ -46,20 +60,25 @@ class FeatureCache:
 
 
 def feature_cache(
-    utterances: Sequence[Utterance], front_end: FrontEnd, speeds: Sequence[float], folder: Path, processes: int = 2
+    utterances: Sequence[Utterance],
+    front_end: FrontEnd,
+    variants: Sequence[Variant],
+    folder: Path,
+    processes: int = 2,
 ) -> FeatureCache:
-    """Open the cache of these utterances, computing the speeds that are missing.
+    """Open the cache of these utterances, computing the variants that are missing.
 
     A file's name is a hash of everything it depends on, so a changed front end never reads stale features.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stems = []
-    for speed in speeds:
-        key = json.dumps([front_end.to_dict(), speed, [u.name for u in utterances]])
+    for variant in variants:
+        coded = [] if variant.kbits is None else [variant.kbits]
+        key = json.dumps([front_end.to_dict(), variant.speed, [u.name for u in utterances], *coded])
         stems.append(folder / f"features-{hashlib.sha256(key.encode()).hexdigest()[:16]}")
     missing = [index for index, stem in enumerate(stems) if not stem.with_suffix(".npy").is_file()]
     if missing:
-        jobs = [(u.path, front_end, [speeds[index] for index in missing]) for u in utterances]
+        jobs = [(u.path, front_end, [variants[index] for index in missing]) for u in utterances]
         with multiprocessing.get_context("spawn").Pool(processes) as pool:
             parts = pool.starmap(_extract, jobs, chunksize=16)
         for position, index in enumerate(missing):
@@ -83,9 +102,11 @@ def open_frames(stems: Iterable[Path]) -> FeatureCache:
     )
 
 
-def _extract(path: Path, front_end: FrontEnd, speeds: Sequence[float]) -> list[npt.NDArray[np.float16]]:
+def _extract(path: Path, front_end: FrontEnd, variants: Sequence[Variant]) -> list[npt.NDArray[np.float16]]:
     audio = decode(path.read_bytes(), sample_rate=front_end.sample_rate)
-    return [front_end.extract(change_speed(audio, speed)).astype(np.float16) for speed in speeds]
+    changed = [change_speed(audio, variant.speed) for variant in variants]
+    heard = [a if v.kbits is None else through_mp3(a, v.kbits) for a, v in zip(changed, variants, strict=True)]
+    return [front_end.extract(a).astype(np.float16) for a in heard]
 
 
 def change_speed(audio: Audio, speed: float) -> Audio:
@@ -98,6 +119,22 @@ def change_speed(audio: Audio, speed: float) -> Audio:
     frames = [*resampler.resample(frame), *resampler.resample(None)]
     samples = np.concatenate([f.to_ndarray().reshape(-1) for f in frames])
     return Audio(samples.astype(np.float32), audio.sample_rate)
+
+
+def through_mp3(audio: Audio, kbits: int) -> Audio:
+    """Code as MP3 at a constant rate and decode again: what a lossy recording leaves of the sound."""
+    coded = io.BytesIO()
+    with av.open(coded, "w", format="mp3") as container:
+        stream = container.add_stream("libmp3lame", rate=audio.sample_rate, layout="mono")
+        stream.bit_rate = 1000 * kbits
+        frame = av.AudioFrame.from_ndarray(audio.samples.reshape(1, -1), format="flt", layout="mono")
+        frame.sample_rate = audio.sample_rate
+        to_format = av.AudioResampler(format="fltp", layout="mono", rate=audio.sample_rate, frame_size=576)
+        for part in (*to_format.resample(frame), *to_format.resample(None)):
+            container.mux(stream.encode(part))
+        container.mux(stream.encode(None))
+    coded.seek(0)
+    return decode(coded, sample_rate=audio.sample_rate)
 
 
 def load_corpora(folders: Iterable[Path]) -> list[Utterance]:

@@ -20,7 +20,7 @@ from models.training import alignments, ami
 from models.training.alignment import align
 from models.training.cli import data_root
 from models.training.config import DataTable
-from models.training.corpus import feature_cache, load_corpora
+from models.training.corpus import Variant, feature_cache, load_corpora
 from models.training.soft_targets import load_run, posteriors
 
 Scorer = Callable[[npt.NDArray[np.float16]], npt.NDArray[np.float32]]
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the feature cache")
     arguments = parser.parse_args(argv)
     utterances = load_corpora(data_root() / name for name in DataTable().corpora)  # type: ignore[call-arg]
-    cache = feature_cache(utterances, FrontEnd(ami.BINS), [1.0], arguments.runs / "cache")
+    cache = feature_cache(utterances, FrontEnd(ami.BINS), [Variant()], arguments.runs / "cache")
     builder = LexiconBuilder()
     lexicon = builder.build(word for u in utterances for word in u.transcript.split())
     print(f"{len(lexicon)} words; pronunciations from {builder.sources}")
