@@ -2,6 +2,8 @@
 
 const TYPES = ["audio/webm;codecs=opus", "audio/ogg;codecs=opus", "audio/mp4"];
 const LEVEL_MS = 60;
+// Plenty for speech.
+const BIT_RATE = 48_000;
 
 // Why there can be no recording here, in words; null when there can.
 export function obstacle() {
@@ -21,7 +23,7 @@ export async function startRecording(level) {
     throw new Error(explain(error));
   }
   const type = TYPES.find((candidate) => MediaRecorder.isTypeSupported(candidate));
-  const recorder = new MediaRecorder(stream, type ? { mimeType: type } : {});
+  const recorder = new MediaRecorder(stream, { audioBitsPerSecond: BIT_RATE, ...(type ? { mimeType: type } : {}) });
   const pieces = [];
   recorder.addEventListener("dataavailable", (event) => pieces.push(event.data));
   const ended = new Promise((resolve) => recorder.addEventListener("stop", resolve));

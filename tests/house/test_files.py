@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("ops", "models", "service", "load_tests", "tests", "docker", ".ci")
-SUFFIXES = {".py", ".cpp", ".h", ".inl", ".sh"}
+SUFFIXES = {".py", ".cpp", ".h", ".inl", ".sh", ".js", ".css"}
 LONGEST = 400
 # Files that may be longer, each with its reason.
 LONGER: dict[str, str] = {}
