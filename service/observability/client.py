@@ -42,13 +42,14 @@ class Prometheus:
         self._url = url
         self._window = window
 
-    def now(self, expr: str) -> list[Series]:
-        """The answer to `expr` at this moment, one value for each series.
+    def now(self, expr: str, at: float | None = None) -> list[Series]:
+        """The answer to `expr` at this moment, or `at` seconds since 1970: one value for each series.
 
         Raises:
             QueryError: it cannot be answered.
         """
-        return [_series(row, [row["value"]]) for row in self._ask("query", {"query": expr})]
+        when = {} if at is None else {"time": f"{at:.3f}"}
+        return [_series(row, [row["value"]]) for row in self._ask("query", {"query": expr, **when})]
 
     def over(self, expr: str, start: float, end: float, step: float) -> list[Series]:
         """The answer to `expr` every `step` seconds between two times in seconds since 1970.

@@ -7,13 +7,21 @@ from typing import Final
 from service.observability.panels import RATE, Kind, Panel, Query, Row, Unit
 from service.observability.queries import BY_MODEL, HOSTED, mean, quantile
 
-_RTF = mean("deepthin_real_time_factor_ratio", "model")
-# The parent's factor, under the name that its children know it by, divided by each child's own.
-_SPEED_UP = (
-    f'sum by (model, parent) (deepthin_model_info{{parent!="", {HOSTED}}})'
-    f' * on (parent) group_left () sum by (parent) (label_replace({_RTF}, "parent", "$1", "model", "(.+)"))'
-    f" / on (model) group_left () ({_RTF})"
+_RTF: Final = mean("deepthin_real_time_factor_ratio", "model")
+_NETWORK: Final = (
+    f'sum by (model) (rate(deepthin_stage_duration_seconds_sum{{stage="infer"}}[{RATE}]))'
+    f" / sum by (model) (rate(deepthin_audio_seconds_total[{RATE}]))"
 )
+
+
+def _speed_up(cost: str) -> str:
+    """The parent's `cost`, under the name that its children know it by, divided by each child's own."""
+    return (
+        f'sum by (model, parent) (deepthin_model_info{{parent!="", {HOSTED}}})'
+        f' * on (parent) group_left () sum by (parent) (label_replace({cost}, "parent", "$1", "model", "(.+)"))'
+        f" / on (model) group_left () ({cost})"
+    )
+
 
 METHODS: Final = Row(
     "Method against method",
@@ -60,10 +68,14 @@ METHODS: Final = Row(
         ),
         Panel(
             "Speed-up over the parent",
-            "The parent's real-time factor by the model's, both of requests answered within the same minutes.",
+            "The parent's real-time factor by the model's, both of requests answered within the same minutes; all of "
+            "the work, then the network alone, without decoding the file, front end and search for words.",
             Kind.BARS,
             Unit.TIMES,
-            (Query(_SPEED_UP, BY_MODEL),),
+            (
+                Query(_speed_up(_RTF), "{{model}} (all)"),
+                Query(_speed_up(_NETWORK), "{{model}} (network)"),
+            ),
         ),
         Panel(
             "p95 of transcriptions",

@@ -54,21 +54,19 @@ def _draw(row: Row, prometheus: Prometheus, start: float, end: float) -> Any:
             lines.append([])
         lines[-1].append(panel)
     heights = [max(panel.height for panel in line) for line in lines]
-    figure = pyplot.figure(figsize=(13, 0.32 * sum(heights)), layout="constrained")
-    grid = figure.add_gridspec(len(lines), COLUMNS, height_ratios=heights)
-    for index, line in enumerate(lines):
-        x = 0
-        for panel in line:
-            axes = figure.add_subplot(grid[index, x : x + panel.width])
+    figure = pyplot.figure(figsize=(14, 0.42 * sum(heights)), layout="constrained")
+    parts = figure.subfigures(len(lines), 1, height_ratios=heights, squeeze=False)
+    for part, line in zip(parts[:, 0], lines, strict=True):
+        places = part.subplots(1, len(line), width_ratios=[panel.width for panel in line], squeeze=False)
+        for axes, panel in zip(places[0], line, strict=True):
             axes.set_title(panel.title, fontweight="bold")
             match panel.kind:
                 case Kind.LINES:
                     _lines(axes, panel, prometheus, start, end)
                 case Kind.BARS:
-                    _bars(axes, panel, prometheus)
+                    _bars(axes, panel, prometheus, end)
                 case Kind.NUMBER:
-                    _number(axes, panel, prometheus)
-            x += panel.width
+                    _number(axes, panel, prometheus, end)
     return figure
 
 
@@ -84,14 +82,14 @@ def _lines(axes: Any, panel: Panel, prometheus: Prometheus, start: float, end: f
         axes.axhline(panel.red, color="#cf222e", linewidth=0.8, linestyle="--")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: said(value, panel.unit)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} s"))
-    axes.legend(fontsize=6, frameon=False, ncols=2, loc="best")
+    axes.legend(fontsize=6, frameon=False, ncols=3, loc="upper left", bbox_to_anchor=(0, -0.08))
 
 
-def _bars(axes: Any, panel: Panel, prometheus: Prometheus) -> None:
+def _bars(axes: Any, panel: Panel, prometheus: Prometheus, at: float) -> None:
     found = [
         (series.named(query.legend), series.values[-1])
         for query in panel.queries
-        for series in prometheus.now(query.expr)
+        for series in prometheus.now(query.expr, at)
     ]
     found.sort(reverse=True)
     names, values = [name for name, _ in found], [value for _, value in found]
@@ -103,11 +101,11 @@ def _bars(axes: Any, panel: Panel, prometheus: Prometheus) -> None:
     axes.spines["bottom"].set_visible(False)
 
 
-def _number(axes: Any, panel: Panel, prometheus: Prometheus) -> None:
+def _number(axes: Any, panel: Panel, prometheus: Prometheus, at: float) -> None:
     axes.set_axis_off()
     texts = []
     for query in panel.queries:
-        for series in prometheus.now(query.expr):
+        for series in prometheus.now(query.expr, at):
             name = series.named(query.legend)
             texts.append(name if name.startswith("DeepThin ") else f"{said(series.values[-1], panel.unit)}  {name}")
     axes.text(0, 0.9, "\n".join(texts), fontsize=13 if len(texts) == 1 else 9, va="top", transform=axes.transAxes)
