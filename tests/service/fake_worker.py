@@ -1,8 +1,8 @@
 """A worker whose pipeline does nothing but take its time and copy a tiny network; run as a script.
 
 What it does for each model is in `fake.json` of the home folder: `seconds` for each stage, `accepted`, `fail`, `bug`
-and `die` (in a stage), `report` (fields of it), `broken` (a network that cannot be loaded), `network` (a package without
-decoder). Each stage that is worked on adds a line to `trace-MODEL` there.
+and `die` (in a stage), `report` (fields of it), `broken` (a network that cannot be loaded), `network` (a package
+without decoder). Each stage that is worked on adds a line to `trace-MODEL` there.
 """
 
 from __future__ import annotations
