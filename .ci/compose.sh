@@ -56,8 +56,9 @@ excluded=()
 for folder in doc info lintian locale man groff help examples; do
     excluded+=("--dpkgopt=path-exclude=/usr/share/$folder/*")
 done
-# usr-is-merged: otherwise a conversion brings all of Perl along.
-mmdebstrap --quiet --variant=apt --mode=root "${excluded[@]}" --include=usr-is-merged,tzdata,passwd \
+# Perl comes along for a conversion that is done by then; Debian's own image has only perl-base.
+mmdebstrap --quiet --variant=apt --mode=root "${excluded[@]}" --include=tzdata,passwd \
+    --customize-hook='chroot "$1" apt-get purge --quiet --yes perl libperl5.36 perl-modules-5.36 >/dev/null' \
     --customize-hook='rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/* "$1"/var/log/*' \
     bookworm "$work/slim.tar" /etc/apt/sources.list.d/debian.sources
 docker import "$work/slim.tar" debian:bookworm-slim >/dev/null
