@@ -55,7 +55,13 @@ def settings(home: Path) -> Callable[..., Settings]:
 
     def make(**changes: Any) -> Settings:
         return Settings(
-            **{"home": home, "models": ("tiny-dense", "tiny-thin", "tiny-recurrent"), "threads": 2, "self_check": False, **changes}
+            **{
+                "home": home,
+                "models": ("tiny-dense", "tiny-thin", "tiny-recurrent"),
+                "threads": 2,
+                "self_check": False,
+                **changes,
+            }
         )
 
     return make
