@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -29,12 +29,10 @@ from models.compression.registry import METHODS
 from models.decoding.lexicon import PHONES
 from models.evaluation import Utterance
 from models.features import preset
-from models.training import alignments
-from models.training.batches import Example
-from models.training.config import DataTable
-from models.training.corpus import load_corpora
-from models.training.gradual import compress_gradually
 from ops import library
+
+if TYPE_CHECKING:
+    from models.training.batches import Example
 
 NAME: Final = "ami-dnn"
 METHOD: Final = "deep-compression"
@@ -143,6 +141,8 @@ def measure(
          for layer in network.layers}
         for size in options.sizes
     ]  # fmt: skip
+    from models.training.gradual import compress_gradually  # PyTorch comes with it
+
     done = compress_gradually(
         network.model, steps, training.feeds, targets=targets, epochs=options.epochs, learning_rate=options.rate,
         batch_rows=options.batch,
@@ -188,6 +188,10 @@ def _stream(network: Network, layers: Mapping[str, Compressed]) -> int:
 
 def _speech(options: argparse.Namespace) -> tuple[Speech, Speech]:
     root = Path(os.environ["DEEPTHIN_DATA"])
+    from models.training import alignments
+    from models.training.config import DataTable
+    from models.training.corpus import load_corpora
+
     utterances = load_corpora(root / name for name in DataTable().corpora)  # type: ignore[call-arg]
     known = alignments.load(options.alignments, [each.name for each in utterances])
     order = [known[index] for index in np.random.default_rng(1).permutation(len(known))]
