@@ -38,7 +38,7 @@ OPSET = 17
 # Tuned on held-out utterances of the training corpora, never on the evaluation sets; see docs/accuracy.md.
 _SEARCH: dict[str, float | int | bool | str] = {"beam": 16.0, "max_active": 3000}
 _OF_CTC = {"lm_weight": 1.1, "word_score": -0.4, "prior_scale": 0.7, **_SEARCH}
-_OF_CTC_CRF = {"lm_weight": 1.0, "word_score": -0.3, "prior_scale": 0.25, **_SEARCH}
+_OF_CTC_CRF = {"lm_weight": 1.1, "word_score": -0.2, "prior_scale": 0.3, **_SEARCH}
 _END = np.iinfo(np.int64).max
 
 
