@@ -110,7 +110,10 @@ def test_nothing_in_the_page_points_elsewhere() -> None:
             assert not re.findall(r"\son[a-z]+=|style=|<style|<script(?![^>]*src=)|javascript:", text)
 
 
-async def test_what_a_compression_may_be_asked_for(compress: Compress, home: Path) -> None:
+async def test_what_a_compression_may_be_asked_for(
+    compress: Compress, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DEEPTHIN_DATA", raising=False)
     corpus = home / "corpora" / "mine"
     corpus.mkdir(parents=True)
     (corpus / "manifest.tsv").write_text("utterance\tpath\ttranscript\n")
