@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
-from onnx import NodeProto, TensorProto, helper
+from onnx import NodeProto
 
 from models.compression.base import Array, Compressed
 from models.compression.builder import OnnxBuilder
 from models.compression.network import Layer
 from models.compression.normalise import attributes
 from models.compression.registry import method
+from models.compression.scan import initial_state, name_outputs, scan_steps
 
 
 def export_gru(
@@ -39,9 +39,7 @@ def export_gru(
     else:
         first = initial_state(builder, node.input[0], hidden, initial)
         y, last = _scan(builder, node.input[0], layers, weights, bias, first, reset_after=reset_after)
-    for index, (value, axis) in enumerate(((y, 1), (last, 0))):
-        if index < len(node.output) and node.output[index]:
-            builder.rename(builder.node("Unsqueeze", [value, builder.integers(axis)]), node.output[index])
+    name_outputs(builder, node, ((y, 1), (last, 0)))
 
 
 def _fused(
@@ -74,16 +72,6 @@ def _fused(
     return y, f"{y}.1"
 
 
-def initial_state(builder: OnnxBuilder, x: str, hidden: int, given: str | None) -> str:
-    """The state [batch, hidden] before the first step: `given` [1, batch, hidden], or zeros for input `x`."""
-    if given is not None:
-        return builder.node("Squeeze", [given, builder.integers(0)])
-    shape = builder.node("Shape", [x])
-    batch = builder.node("Slice", [shape, builder.integers(1), builder.integers(2)])
-    zero = builder.constant("zero", np.zeros((1, 1), np.float32))
-    return builder.node("Expand", [zero, builder.node("Concat", [batch, builder.integers(hidden)], axis=0)])
-
-
 def _scan(
     builder: OnnxBuilder,
     x: str,
@@ -104,17 +92,9 @@ def _scan(
     before, given_gates = body.name("state"), body.name("gates")
     constant = body.constant(f"{layers[1].name}.bias", recurrent)
     state = _step(body, weights[1], layers[1].name, (before, given_gates, constant), hidden, reset_after=reset_after)
-    given = [
-        helper.make_tensor_value_info(before, TensorProto.FLOAT, ["batch", hidden]),
-        helper.make_tensor_value_info(given_gates, TensorProto.FLOAT, ["batch", 3 * hidden]),
-    ]
-    # The state goes out twice, as the next step's and as this one's output, and needs two names for it.
-    copy = body.node("Identity", [state])
-    made = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", hidden]) for name in (state, copy)]
-    graph: onnx.GraphProto = helper.make_graph(body.nodes, "step", given, made, body.initializers)
-    builder.domains |= body.domains
-    last = builder.node("Scan", [initial, gates], outputs=2, num_scan_inputs=1, body=graph)
-    return f"{last}.1", last
+    names = (before, given_gates)
+    last, every = scan_steps(builder, body, [initial], (gates, 3 * hidden), names, [state], hidden)
+    return every, last
 
 
 def _step(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from onnx import NodeProto, TensorProto, helper
+from onnx import NodeProto
 
 from models.compression.base import Array, Compressed
 from models.compression.builder import OnnxBuilder
-from models.compression.gru import initial_state
 from models.compression.network import Layer
 from models.compression.registry import method
+from models.compression.scan import initial_state, name_outputs, scan_steps
 
 
 def export_lstm(
@@ -38,22 +38,8 @@ def export_lstm(
     body = builder.inner()
     before = [body.name("state"), body.name("cell"), body.name("gates")]
     state, cell = _step(body, weights[1], layers[1].name, (before[0], before[1], before[2]), hidden)
-    sizes = [hidden, hidden, 4 * hidden]
-    taken = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size])
-        for name, size in zip(before, sizes, strict=True)
-    ]
-    # The state goes out twice, as the next step's and as this one's output, and needs two names for it.
-    made = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", hidden])
-        for name in (state, cell, body.node("Identity", [state]))
-    ]
-    graph = helper.make_graph(body.nodes, "step", taken, made, body.initializers)
-    builder.domains |= body.domains
-    last = builder.node("Scan", [*states, gates], outputs=3, num_scan_inputs=1, body=graph)
-    for index, (value, axis) in enumerate(((f"{last}.2", 1), (last, 0), (f"{last}.1", 0))):
-        if index < len(node.output) and node.output[index]:
-            builder.rename(builder.node("Unsqueeze", [value, builder.integers(axis)]), node.output[index])
+    last_state, last_cell, every = scan_steps(builder, body, states, (gates, 4 * hidden), before, [state, cell], hidden)
+    name_outputs(builder, node, ((every, 1), (last_state, 0), (last_cell, 0)))
 
 
 def _step(
