@@ -17,7 +17,9 @@ from ops import library
 if TYPE_CHECKING:
     from models.compression.job import Job, Report
 
-_SAMPLE: Final = 24
+SAMPLE: Final = 24
+"""Recordings at most that parent and result are compared on and timed with."""
+
 _CHANGED: Final = "candidate"
 _PARENT: Final = "parent"
 
@@ -26,7 +28,7 @@ def evaluate_job(job: Job, report: Report) -> dict[str, Any]:
     """Everything that is measured, as JSON values; word error rates where the model has a decoder and corpora."""
     parent = library.session(job.original.SerializeToString(), threads=job.threads)
     result = library.session(job.exported.SerializeToString(), threads=job.threads)
-    given, seconds, kind = job.timed_sample(min(job.spec.limit or _SAMPLE, _SAMPLE))
+    given, seconds, kind = job.timed_sample(min(job.spec.limit or SAMPLE, SAMPLE))
     report(0.02, "comparing with the parent")
     same = agreement(parent, result, given, kind)
     report(0.1, f"{same.frames:.1%} of frames agree with the parent")
@@ -58,7 +60,7 @@ def quality_of(job: Job, model: onnx.ModelProto, folder: Path) -> float:
     if job.manifest is None or job.manifest.family == "network":
         parent = library.session(job.original.SerializeToString(), threads=job.threads)
         result = library.session(model.SerializeToString(), threads=job.threads)
-        given, _, kind = job.timed_sample(min(job.spec.limit or _SAMPLE, _SAMPLE))
+        given, _, kind = job.timed_sample(min(job.spec.limit or SAMPLE, SAMPLE))
         return 1.0 - agreement(parent, result, given, kind).phones
     corpora = {name: job.evaluation.folder(name) for name in job.spec.evaluation}
     scores = []

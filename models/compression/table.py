@@ -2,7 +2,7 @@
 
 Each cell is a compression job of its own, kept in the folder, so that a run that was interrupted goes on; the largest
 sizes are done first. The result is `table.json` and `table.md`, and with `--write FILE` the part of a Markdown file
-between two marks.
+between two marks. Each cell keeps its network, so that `--time-only` can take all times again, on a quiet machine.
 """
 
 from __future__ import annotations
@@ -13,18 +13,22 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from models.compression import stages
+from models.compression.assess import speed
 from models.compression.base import CompressionError
 from models.compression.cli import corpus_folder, pack_package
-from models.compression.pipeline import Event, run
+from models.compression.evaluating import SAMPLE
+from models.compression.job import Job
+from models.compression.pipeline import STAGES, Event, run
 from models.compression.registry import METHODS
-from models.compression.spec import parse_spec
+from models.compression.spec import CompressionSpec, parse_spec
 from models.store import BUNDLED
 from models.table import update
+from ops import library
 from ops.errors import DeepThinError
 
 SIZES: Final = (0.0195, 0.0057, 0.0020)
@@ -34,6 +38,7 @@ BEGIN: Final = "<!-- methods: begin (written by `python -m models.compression.ta
 END: Final = "<!-- methods: end -->"
 _FIXED: Final = ("int8", "int4")
 _DONE: Final = "cell.json"
+_KEPT: Final = ("validate", "export")  # stages that timing needs
 _TABLE: Final = "table.json"
 _COLUMNS: Final = (
     "Method", "Size asked", "reached", "Download", "On disk", "In memory", "Time by the parent's",
@@ -82,15 +87,10 @@ def measure(cell: Cell, folder: Path, fields: Mapping[str, Any], threads: int) -
         return entry
     folder.mkdir(parents=True, exist_ok=True)
     _checkpoint(cell, folder)
-    spec = {**fields, "method": cell.method, "allow_slower": True, "name": f"{cell.network}-{cell.method}"}
-    if cell.size is not None:
-        spec["size"] = cell.size
-    if cell.network == AMI:
-        spec["front_end"] = AMI
     start = time.perf_counter()
     head = {"network": cell.network, "method": cell.method, "size": cell.size}
     try:
-        outcome = run(folder, parse_spec(json.dumps(spec)), progress=_silent, corpora=corpus_folder, threads=threads)
+        outcome = run(folder, _spec(cell, fields), progress=_silent, corpora=corpus_folder, threads=threads)
     except CompressionError as error:
         entry = {**head, "error": str(error)}
     else:
@@ -110,8 +110,22 @@ def measure(cell: Cell, folder: Path, fields: Mapping[str, Any], threads: int) -
             "seconds": round(time.perf_counter() - start, 1),
         }
     stages.write_json(done, entry)
-    for name in ("stages", "result", "uploads"):
+    for name in ("result", "uploads", *(f"stages/{stage}" for stage in STAGES if stage not in _KEPT)):
         stages.clear(folder / name)
+    return entry
+
+
+def time_again(cell: Cell, folder: Path, fields: Mapping[str, Any], threads: int) -> dict[str, Any]:
+    """The figures of a cell that is done, with its times taken anew."""
+    entry: dict[str, Any] = stages.read_json(folder / _DONE)
+    if "error" not in entry:
+        job = Job(folder, _spec(cell, fields), corpus_folder, threads)
+        parent, result = (
+            library.session(model.SerializeToString(), threads=threads) for model in (job.original, job.exported)
+        )
+        given, seconds, _ = job.timed_sample(min(job.spec.limit or SAMPLE, SAMPLE))
+        entry["speed"] = asdict(speed(parent, result, given, seconds, threads=threads))
+        stages.write_json(folder / _DONE, entry)
     return entry
 
 
@@ -171,11 +185,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         _keep(args, entries, settings)
         for number, cell in enumerate(jobs, start=1):
             folder = args.output / cell.folder
-            if args.only_done and not (folder / _DONE).is_file():
+            if (args.only_done or args.time_only) and not (folder / _DONE).is_file():
                 continue
-            entry = measure(cell, folder, fields, args.threads)
+            entry = (time_again if args.time_only else measure)(cell, folder, fields, args.threads)
             entries.append(entry)
-            told = entry.get("error") or f"{entry['agreement']['frames']:.1%} of frames as the parent"
+            told = entry.get("error") or (
+                f"{entry['agreement']['frames']:.1%} of frames as the parent, {entry['speed']['ratio']:.2f} of its time"
+            )
             print(f"{number}/{len(jobs)} {cell.folder}: {told}", file=sys.stderr, flush=True)
             _keep(args, entries, settings)
     except DeepThinError as error:
@@ -200,6 +216,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=int, default=1)
     add("--write", type=Path, metavar="FILE", help="Markdown file that has the table between its marks")
     add("--only-done", action="store_true", help="do no job, only put together those that are done")
+    add("--time-only", action="store_true", help="do no job, but take the times of those that are done again")
     return parser
 
 
@@ -217,6 +234,15 @@ def _same_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     if kept.is_file() and (earlier := stages.read_json(kept)["settings"]) != settings:
         differ = ", ".join(sorted(key for key in {*earlier, *settings} if earlier.get(key) != settings.get(key)))
         raise CompressionError(f"{folder} holds cells with other settings ({differ}): give another folder")
+
+
+def _spec(cell: Cell, fields: Mapping[str, Any]) -> CompressionSpec:
+    spec = {**fields, "method": cell.method, "allow_slower": True, "name": f"{cell.network}-{cell.method}"}
+    if cell.size is not None:
+        spec["size"] = cell.size
+    if cell.network == AMI:
+        spec["front_end"] = AMI
+    return parse_spec(json.dumps(spec))
 
 
 def _checkpoint(cell: Cell, folder: Path) -> None:

@@ -47,8 +47,12 @@ def test_it_is_made_and_gone_on_with(
     widths = {line.count("|") for line in text.splitlines() if line.startswith("|")}
     assert len(widths) == 1
     assert page.read_text() == f"before\n{BEGIN}\n{text}\n{END}\nafter\n"
-    assert not (tmp_path / "out" / "tiny_low-rank_0.3" / "stages").exists()
+    assert not (tmp_path / "out" / "tiny_low-rank_0.3" / "stages" / "compress").exists()
     monkeypatch.setattr(table, "run", lambda *_, **__: pytest.fail("a cell that is there was done again"))
     assert main(argv) == 0
     assert main([*argv, "--calibration-seconds", "5"]) == 1
     assert "other settings (calibration_seconds)" in capsys.readouterr().err
+    assert main([*argv, "--time-only"]) == 0
+    timed = json.loads((tmp_path / "out" / "table.json").read_text())["cells"]
+    assert timed[0]["speed"] != found[0]["speed"] and timed[1] == found[1]
+    assert {**timed[0], "speed": 0} == {**found[0], "speed": 0}
