@@ -18,7 +18,7 @@ class TfKaldiConfig(BaseModel):
     bottleneck: int = Field(256, ge=1, description="linear units between the stacks")
     wide_context: int = Field(4, ge=0, description="output frames spliced on each side before the second stack")
     top: tuple[int, ...] = Field((1024, 1024), description="units of the second stack (ReLU)")
-    dropout: float = Field(0.1, ge=0, lt=1)
+    dropout: float = Field(0.1, ge=0, lt=1, description="share of the units that a recording goes without")
     subsampling: int = Field(3, ge=1)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.families.base import AcousticNet, linear, splice
 from models.families.dimensions import TfKaldiConfig
@@ -29,7 +30,6 @@ class TfKaldi(AcousticNet):
         sizes = [(2 * config.wide_context + 1) * config.bottleneck, *config.top]
         self.top = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.output = nn.Linear(sizes[-1], units)
-        self.dropout = nn.Dropout(config.dropout)
         for layer in (*self.hidden, *self.top):
             assert isinstance(layer, nn.Linear)
             gain = 2.0 if config.activation == "relu" or layer in list(self.top) else 1.0
@@ -41,9 +41,15 @@ class TfKaldi(AcousticNet):
         config = self.config
         x = splice(features, 2 * config.context + 1, config.subsampling)
         for layer in self.hidden:
-            x = self.dropout(linear(layer, x, config.activation))
+            x = self._drop(linear(layer, x, config.activation))
         x = splice(self.bottleneck(x), 2 * config.wide_context + 1)
         for layer in self.top:
-            x = self.dropout(linear(layer, x, "relu"))
+            x = self._drop(linear(layer, x, "relu"))
         logits: Tensor = self.output(x)
         return logits.log_softmax(-1)
+
+    def _drop(self, x: Tensor) -> Tensor:
+        # One mask for all frames of a recording: drawing one for each took as long as a wide DeepThin layer.
+        if not self.training or self.config.dropout == 0:
+            return x
+        return x * functional.dropout(x.new_ones(x.shape[0], 1, x.shape[2]), self.config.dropout)
