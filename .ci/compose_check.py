@@ -65,7 +65,15 @@ def seen(query: str) -> float:
     sys.exit(f"Prometheus has no answer to {query}")
 
 
+def show_start() -> None:
+    """Print what the service says about its own start."""
+    for line in fetch("/metrics").decode().splitlines():
+        if line.startswith("deepthin_start_seconds{"):
+            print(f"ready after: {line}")
+
+
 def use() -> None:
+    show_start()
     transcribe("default")
     job = compress()
     print(f"job {job['id']}: {job['state']} {job['reason'] or ''}")
@@ -87,6 +95,7 @@ def use() -> None:
 
 
 def kept() -> None:
+    show_start()
     transcribe(str(SPEC["name"]))
     jobs = json.loads(fetch("/jobs"))["jobs"]
     if [(job["model"], job["state"]) for job in jobs] != [(SPEC["name"], "succeeded")]:

@@ -332,6 +332,8 @@ class Hub:
                 self._set_aside(model)
                 continue
             await self._load(model, model.package)
+            if model.name == self.default_name:
+                self._metrics.observe_start()
 
     def _in_memory(self) -> list[HostedModel]:
         return [model for model in self._models.values() if model.recogniser is not None or model.loading is not None]
@@ -389,8 +391,7 @@ class Hub:
     def _publish(self, model: HostedModel, recogniser: Recogniser) -> None:
         manifest = recogniser.manifest
         self._metrics.describe_model(manifest, graph_bytes=recogniser.graph_bytes, load_seconds=model.load_seconds)
-        parent = self.parent_of(manifest)
-        if parent is not None:
+        if (parent := self.parent_of(manifest)) is not None:
             self._metrics.compare_model(manifest, parent)
 
     def parent_of(self, manifest: Manifest) -> Manifest | None:

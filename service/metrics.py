@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from models.package import Manifest
 from models.transcript import StageSeconds
+from service.start import since_start
 
 STAGES: Final = ("decode", "features", "queue", "infer", "postprocess")
 SHED_REASONS: Final = ("queue_full", "backlog", "shutting_down", "client_gone", "jobs_full", "streams_full")
@@ -137,6 +138,11 @@ class Metrics:
             "deepthin_job_worker_resident_memory_bytes", "Resident memory of the worker of a job; 0 while none runs."
         )
         self.ready = gauge("deepthin_ready", "1 when the default model can answer, as /readyz says; otherwise 0.")
+        self.start_seconds = gauge(
+            "deepthin_start_seconds",
+            "Seconds from the start of the process until the default model could answer: by the clock, of processor.",
+            ("kind",),
+        )
         self.build_info = gauge(
             "deepthin_build_info", "What runs here; always 1.", ("version", "python", "onnxruntime", "instruction_set")
         )
@@ -154,6 +160,11 @@ class Metrics:
             self.worker_restarts.labels(cause)
         versions = (version("deepthin"), platform.python_version(), version("onnxruntime"), instruction_set)
         self.build_info.labels(*versions).set(1)
+
+    def observe_start(self) -> None:
+        """Publish how long it took until now."""
+        for kind, seconds in since_start().items():
+            self.start_seconds.labels(kind).set(seconds)
 
     def describe_model(self, manifest: Manifest, *, graph_bytes: int, load_seconds: float) -> None:
         """Publish what is known of a model from its package."""

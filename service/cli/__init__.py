@@ -6,28 +6,16 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.metadata import version
+from typing import Any
 
 from ops.errors import DeepThinError
-from service.cli import bench, compress, evaluate, models, serve, train, transcribe
 
 __all__ = ["main"]
 
-_COMMANDS = (
-    serve.add_to,
-    transcribe.add_to,
-    models.add_to,
-    compress.add_to,
-    evaluate.add_to,
-    train.add_to,
-    bench.add_to,
-)
-# These bring their own parsers, loaded only when they are called.
-_DELEGATES: dict[str, Callable[[Sequence[str]], int]] = {
-    compress.NAME: compress.delegate,
-    train.NAME: train.delegate,
-    bench.NAME: bench.delegate,
-}
+# Modules of the same names beside this one; each is loaded only when it is called, as `serve` should start fast.
+_COMMANDS = ("serve", "transcribe", "models", "compress", "evaluate", "train", "bench")
 _DESCRIPTION = """\
 Speech recognition with compressed models.
 
@@ -41,9 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code: 0 done, 1 failed, 2 wrongly called, 130 interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        if argv and argv[0] in _DELEGATES:
-            return _DELEGATES[argv[0]](argv[1:])
-        args = _parser().parse_args(argv)
+        commands = [_command(name) for name in (argv[:1] if argv and argv[0] in _COMMANDS else _COMMANDS)]
+        if len(commands) == 1 and hasattr(commands[0], "delegate"):
+            # It brings its own parser.
+            delegate: Callable[[Sequence[str]], int] = commands[0].delegate
+            return delegate(argv[1:])
+        args = _parser(commands).parse_args(argv)
         run: Callable[[argparse.Namespace], int] = args.run
         return run(args)
     except DeepThinError as error:
@@ -57,7 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _command(name: str) -> Any:
+    return import_module(f"service.cli.{name}")
+
+
+def _parser(modules: Sequence[Any]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "deepthin",
         description=_DESCRIPTION,
@@ -66,6 +61,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"deepthin {version('deepthin')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add_to in _COMMANDS:
-        add_to(commands)
+    for module in modules:
+        module.add_to(commands)
     return parser

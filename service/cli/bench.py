@@ -7,13 +7,12 @@ from collections.abc import Sequence
 
 from service.cli.common import Parsers
 
-NAME = "bench"
 _HELP = "measure the speed of the kernels on this machine"
 
 
 def add_to(commands: Parsers) -> None:
     """Add the entry in the list of commands; the arguments belong to the delegate."""
-    commands.add_parser(NAME, help=_HELP, add_help=False)
+    commands.add_parser("bench", help=_HELP, add_help=False)
 
 
 def delegate(argv: Sequence[str]) -> int:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from service.cli.common import Parsers
 
-NAME = "compress"
-
 
 def add_to(commands: Parsers) -> None:
     """Add the entry in the list of commands; the arguments belong to the delegate."""
-    commands.add_parser(NAME, help="compress a network by any method and compare it with its parent", add_help=False)
+    commands.add_parser(
+        "compress", help="compress a network by any method and compare it with its parent", add_help=False
+    )
 
 
 def delegate(argv: Sequence[str]) -> int:

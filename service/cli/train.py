@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from ops.errors import DeepThinError
 from service.cli.common import Parsers
 
-NAME = "train"
-
 
 class TrainingUnavailableError(DeepThinError, ImportError):
     """The packages that training needs are not installed."""
@@ -16,7 +14,7 @@ class TrainingUnavailableError(DeepThinError, ImportError):
 
 def add_to(commands: Parsers) -> None:
     """Add the entry in the list of commands; the arguments belong to the delegate."""
-    commands.add_parser(NAME, help="train and compress a model (needs PyTorch)", add_help=False)
+    commands.add_parser("train", help="train and compress a model (needs PyTorch)", add_help=False)
 
 
 def delegate(argv: Sequence[str]) -> int:

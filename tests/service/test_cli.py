@@ -162,9 +162,19 @@ def test_bench_needs_a_known_benchmark(arguments: list[str], capsys: pytest.Capt
     assert "kernels" in capsys.readouterr().err
 
 
-def test_serving_never_imports_torch() -> None:
-    code = "import sys, service.app, service.cli; sys.exit('torch' in sys.modules)"
+@pytest.mark.parametrize("package", ["torch", "onnx", "scipy", "models.training", "models.catalogue"])
+def test_serving_imports_nothing_that_only_others_need(package: str) -> None:
+    code = f"import sys, service.app, service.server, service.cli.serve; sys.exit({package!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_explaining_serve_loads_no_service() -> None:
+    code = (
+        "import sys; from service.cli import main\n"
+        "try: main(['serve', '--help'])\n"
+        "finally: sys.exit(any(name in sys.modules for name in ('fastapi', 'numpy', 'onnxruntime')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
 
 
 def test_serve_answers_over_a_socket_and_stops_when_told(clip: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import httpx
@@ -48,6 +49,7 @@ NAMES = {
     "deepthin_job_worker_restarts": "counter",
     "deepthin_job_worker_resident_memory_bytes": "gauge",
     "deepthin_ready": "gauge",
+    "deepthin_start_seconds": "gauge",
     "deepthin_build_info": "gauge",
     "deepthin_process_resident_memory_bytes": "gauge",
 }
@@ -153,6 +155,20 @@ async def test_clients_cannot_make_series(client: httpx.AsyncClient) -> None:
     assert value(after, "deepthin_requests_total", route="unmatched", verb="GET", status="404") == 20
     assert value(after, "deepthin_requests_total", route="/models/{name}", verb="GET", status="404") == 20
     assert value(after, "deepthin_requests_total", route="/livez", verb="other", status="405") == 20
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc on this system")
+async def test_the_way_to_readiness_is_timed_once(serve: Serve) -> None:
+    before = time.time()
+    async with serve() as client:
+        samples = await scrape(client)
+        assert 0 < value(samples, "deepthin_start_seconds", kind="processor") <= time.process_time()
+        elapsed = value(samples, "deepthin_start_seconds", kind="elapsed")
+        # This process began before the test, and the model got ready within it.
+        ready = value(samples, "deepthin_process_start_time_seconds") + elapsed
+        assert before - 1 < ready < time.time() + 1
+        assert (await client.post("/models/tiny-thin/promote")).status_code == 200
+        assert value(await scrape(client), "deepthin_start_seconds", kind="elapsed") == elapsed
 
 
 async def test_series_of_failures_exist_from_the_start(serve: Serve) -> None:
