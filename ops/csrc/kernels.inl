@@ -371,8 +371,6 @@ void direct(const PlanView& p, const float* x, const Epilogue& epilogue, float* 
 
 #define DEEPTHIN_KERNEL_TABLE(name)                                                                                \
   {                                                                                                                \
-    name, LANES, &training::kSteps, correlate_row, band_row, finish_row, narrow_row, load_lanes, correlate_lanes,   \
-        band_lanes, narrow_lanes, store_lanes, direct,                                                             \
-        gru_step, gru_reset, gru_finish, look_up, unpack, hash, shuffle, dot_rows, tile_lanes, dot_entries,         \
-        entries_lanes, finish                                                                                      \
+    name, LANES, &training::kSteps, &kGates, &kStored, correlate_row, band_row, finish_row, narrow_row, load_lanes, \
+        correlate_lanes, band_lanes, narrow_lanes, store_lanes, direct, finish                                     \
   }

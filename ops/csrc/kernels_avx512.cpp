@@ -1,4 +1,6 @@
+#include "gates.h"
 #include "kernels.h"
+#include "stored_kernels.h"
 #include "training/steps.h"
 
 #if defined(__AVX512F__)

@@ -30,3 +30,5 @@ void gru_finish(const GruGates& g) {
     put(g.out, candidate + update * (get(g.state) - candidate));
   });
 }
+
+constexpr GateKernels kGates = {gru_step, gru_reset, gru_finish};

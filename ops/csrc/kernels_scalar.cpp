@@ -1,5 +1,7 @@
 // The instruction set that every processor of the architecture has. Four lanes: the compiler lowers them to what it may.
+#include "gates.h"
 #include "kernels.h"
+#include "stored_kernels.h"
 #include "training/steps.h"
 
 #define LANES 4

@@ -222,3 +222,5 @@ void entries_lanes(const float* values, const uint32_t* inputs, size_t count, co
   else
     entries_lanes_of<1>(values, inputs, count, x, y);
 }
+
+constexpr StoredKernels kStored = {look_up, unpack, hash, shuffle, dot_rows, tile_lanes, dot_entries, entries_lanes};

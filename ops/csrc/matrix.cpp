@@ -83,7 +83,7 @@ void TiledMatrix::few_rows(size_t first, size_t last, const float* const* x, siz
     for (size_t q = 0; q < Q(); q += kTileInputs) {
       const size_t count = std::min(kTileInputs, Q() - q);
       fill(c, q, count, tile);
-      kernels().dot_rows(tile, count, x, q, rows, sums);
+      stored().dot_rows(tile, count, x, q, rows, sums);
     }
     for (size_t i = 0; i < rows; ++i) y[i][c] = sums[i];
   }
@@ -98,7 +98,7 @@ void TiledMatrix::lane_rows(size_t first, size_t last, const LaneBlock* blocks, 
       for (size_t i = 0; i < outputs; ++i) fill(c + i, q, inputs, tile + i * kTileStride);
       for (size_t b = 0; b < count; ++b) {
         const size_t step = blocks[b].planes * lanes;
-        kernels().tile_lanes(tile, outputs, inputs, blocks[b].x + q * step, blocks[b].planes, q > 0,
+        stored().tile_lanes(tile, outputs, inputs, blocks[b].x + q * step, blocks[b].planes, q > 0,
                              blocks[b].sums + (c - first) * step);
       }
     }
@@ -122,7 +122,7 @@ void SparseMatrix::few_rows(size_t first, size_t last, const float* const* x, si
   for (size_t c = first; c < last; ++c) {
     float sums[kMaxLanes] = {};
     for_each_run(c, scratch, [&](const Entries& entries, size_t count) {
-      kernels().dot_entries(entries.values, entries.inputs, count, x, rows, sums);
+      stored().dot_entries(entries.values, entries.inputs, count, x, rows, sums);
     });
     for (size_t i = 0; i < rows; ++i) y[i][c] = sums[i];
   }
@@ -134,7 +134,7 @@ void SparseMatrix::lane_rows(size_t first, size_t last, const LaneBlock* blocks,
   for (size_t c = first; c < last; ++c)
     for_each_run(c, scratch, [&](const Entries& entries, size_t length) {
       for (size_t b = 0; b < count; ++b)
-        kernels().entries_lanes(entries.values, entries.inputs, length, blocks[b].x, blocks[b].planes,
+        stored().entries_lanes(entries.values, entries.inputs, length, blocks[b].x, blocks[b].planes,
                                 blocks[b].sums + (c - first) * blocks[b].planes * lanes);
     });
 }

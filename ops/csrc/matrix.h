@@ -7,6 +7,7 @@
 #include "kernels.h"
 #include "parallel.h"
 #include "scratch.h"
+#include "stored_kernels.h"
 
 namespace deepthin {
 
@@ -26,6 +27,7 @@ class Matrix {
   virtual ~Matrix() = default;
 
   const Kernels& kernels() const { return *kernels_; }
+  const StoredKernels& stored() const { return *kernels_->stored; }
   size_t Q() const { return Q_; }
   size_t R() const { return R_; }
 

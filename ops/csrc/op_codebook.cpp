@@ -13,7 +13,7 @@ class CodebookMatrix : public TiledMatrix {
 
  protected:
   void fill(size_t c, size_t q, size_t count, float* tile) const override {
-    kernels().look_up({indices_ + c * row_, (R() - c) * row_, bits_}, q, count, codebook_.table(), tile);
+    stored().look_up({indices_ + c * row_, (R() - c) * row_, bits_}, q, count, codebook_.table(), tile);
   }
 
  private:

@@ -15,7 +15,7 @@ class CodebookCsrMatrix : public SparseMatrix {
   Entries read(size_t first, size_t count, uint32_t& next, float* scratch) const override {
     uint32_t* inputs = reinterpret_cast<uint32_t*>(scratch);
     float* values = scratch + kEntries + 16;
-    kernels().unpack(gaps_, first, count, inputs);
+    stored().unpack(gaps_, first, count, inputs);
     // Kept apart from what it could be an element of, so that it stays in a register.
     uint32_t place = next;
     for (size_t i = 0; i < count; ++i) {
@@ -23,7 +23,7 @@ class CodebookCsrMatrix : public SparseMatrix {
       inputs[i] = place++;
     }
     next = place;
-    kernels().look_up(symbols_, first, count, codebook_.table(), values);
+    stored().look_up(symbols_, first, count, codebook_.table(), values);
     return {values, inputs};
   }
 

@@ -3,6 +3,7 @@
 
 #include "custom_op.h"
 #include "factors.h"
+#include "gates.h"
 #include "ops.h"
 
 namespace deepthin {
@@ -113,7 +114,7 @@ class Gru {
     float* update = buffer.take(count * H_);
     float* scratch = buffer.take(recurrent_.scratch_floats(count));
     const Epilogue bias{call.recurrent_bias, Activation::kNone};
-    const Kernels& kernels = recurrent_.plan().kernels();
+    const GateKernels& gate = *recurrent_.plan().kernels().gates;
     const Rows<float> gate_rows{gates, 1, 3 * H_, 0};
     for (size_t t = from; t < from + steps; ++t) {
       const float* state = state_row(call, t, first);
@@ -130,7 +131,7 @@ class Gru {
         for (size_t i = 0; i < count; ++i) {
           point(i);
           g.out = reset + i * H_;
-          kernels.gru_reset(g);
+          gate.gru_reset(g);
           std::memcpy(update + i * H_, g.uz, H_ * sizeof(float));
         }
         recurrent_.multiply_here(call.recurrent, {reset, 1, H_, 0}, 0, count, bias, gate_rows, scratch);
@@ -139,7 +140,7 @@ class Gru {
         point(i);
         if (!linear_before_reset_) g.uz = update + i * H_;
         g.out = call.y + t * call.y_step + (first + i) * call.y_row;
-        (linear_before_reset_ ? kernels.gru_step : kernels.gru_finish)(g);
+        (linear_before_reset_ ? gate.gru_step : gate.gru_finish)(g);
       }
     }
   }

@@ -12,7 +12,7 @@ class HashedMatrix : public TiledMatrix {
 
  protected:
   void fill(size_t c, size_t q, size_t count, float* tile) const override {
-    kernels().hash(view_, c * Q() + q, count, tile);
+    stored().hash(view_, c * Q() + q, count, tile);
   }
 
  private:

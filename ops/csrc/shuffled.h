@@ -20,7 +20,7 @@ class ShuffledMatrix : public TiledMatrix {
 
  protected:
   void fill(size_t c, size_t q, size_t count, float* tile) const override {
-    kernels().shuffle(view_, c * Q() + q, count, tile);
+    stored().shuffle(view_, c * Q() + q, count, tile);
   }
 
  private:

@@ -6,6 +6,7 @@
 
 #include "kernels.h"
 #include "ort.h"
+#include "stored_kernels.h"
 
 namespace deepthin {
 
