@@ -14,6 +14,8 @@ struct Epilogue {
   Activation activation;
 };
 
+struct FftView;
+
 // How a Q x R DeepThin matrix is computed with: built once by `Plan`, read by every kernel.
 //
 // Offsets o = -(n-1) .. Q-1 of the correlation are counted as index = o + n - 1 = k*n + phase, with phase < n. Output c
@@ -27,6 +29,9 @@ struct PlanView {
   const float* Xf;              // [m][r], the caller's
   const float* ranks;           // [r][m], the same rank by rank; only where the plan is narrow
   size_t m;
+
+  // Transforms that correlate, or null where taking the taps one by one is faster: for one row and for `lanes` rows.
+  const FftView *row_fft, *rows_fft;
 
   // Outputs in groups of `lanes` neighbouring phases, Xf packed in the order it is read: by group, chunk of outputs,
   // rank, k, output and lane.
@@ -62,6 +67,24 @@ inline size_t lane_offsets_floats(const PlanView& p, size_t lanes, size_t planes
   return p.n * phase_stride(p) * planes * lanes;
 }
 
+// One level of a transform (fft.h): nodes of `length` points, each split into `radix`, with radix - 1 twiddles a node.
+struct FftLevel {
+  size_t radix, length;
+  const float* twiddles;
+};
+constexpr size_t kMaxFftLevels = 24;
+
+struct FftView {
+  size_t length;  // complex points
+  size_t points;  // the same in points of two vectors
+  size_t buffer;  // floats that hold them
+  size_t levels;
+  FftLevel level[kMaxFftLevels];
+  const float* across;    // twiddles of the levels across the lanes, by groups of `lanes` points
+  const float* spectrum;  // [r][spectrum_floats]
+  size_t spectrum_floats;
+};
+
 namespace training {
 struct Steps;  // training/steps.h
 }
@@ -95,6 +118,14 @@ struct Kernels {
                        size_t last);
   // The other way, for `count` rows.
   void (*store_lanes)(size_t outputs, const float* y, size_t step, const Epilogue&, float* const* rows, size_t count);
+
+  // The same offsets by a transform of `lanes` rows, or of one: `count` values of them there, and back for each rank. What
+  // comes back is made in `work`, which may be z. The offsets of a row are written in whole vectors.
+  void (*fft_rows_split)(const FftView&, const float* const* rows, size_t count, float* z);
+  void (*fft_rows_join)(const FftView&, const PlanView&, size_t rank, const float* z, float* work, float* offsets,
+                        size_t planes, size_t plane);
+  void (*fft_row_split)(const FftView&, const float* x, size_t count, float* z);
+  void (*fft_row_join)(const FftView&, size_t rank, const float* z, float* work, float* offsets, size_t count);
 
   // Any geometry, one row, outputs [first, last): short dot products straight from the definition.
   void (*direct)(const PlanView&, const float* x, const Epilogue&, float* y, size_t first, size_t last);

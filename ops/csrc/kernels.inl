@@ -366,11 +366,13 @@ void direct(const PlanView& p, const float* x, const Epilogue& epilogue, float* 
   finish(y + first, last - first, {nullptr, epilogue.activation});
 }
 
+#include "kernels_fft.inl"
 #include "kernels_gates.inl"
 #include "kernels_tiled.inl"
 
 #define DEEPTHIN_KERNEL_TABLE(name)                                                                                \
   {                                                                                                                \
-    name, LANES, &training::kSteps, &kGates, &kStored, correlate_row, band_row, finish_row, narrow_row, load_lanes, \
-        correlate_lanes, band_lanes, narrow_lanes, store_lanes, direct, finish                                     \
+    name, LANES, &training::kSteps, &kGates, &kStored, correlate_row, band_row, finish_row, narrow_row,            \
+        load_lanes, correlate_lanes, band_lanes, narrow_lanes, store_lanes, fft_rows_split, fft_rows_join,         \
+        fft_row_split, fft_row_join, direct, finish                                                                \
   }

@@ -5,7 +5,15 @@
 #include <stdexcept>
 #include <string>
 
+#include "path.h"
+
 namespace deepthin {
+namespace {
+
+// Longer signals would leave every cache at every level.
+constexpr size_t kMostTransformed = size_t{1} << 17;
+
+}  // namespace
 
 void check_fills(size_t Q, size_t R, size_t m, size_t n) {
   // None is above 2^31, so that neither product overflows.
@@ -29,6 +37,7 @@ Plan::Plan(const Kernels& kernels, size_t Q, size_t R, size_t m, size_t n, size_
     path_ = n <= R && n < 4 * kernels.lanes ? Path::kNarrow : Path::kDirect;
   work_ = r * (direct() ? Q * R : n * Q + chunks_of(Q * R, n) + R);
   if (direct()) return;
+  choose_transforms(Wf);
   find_outputs(Wf);
   if (!narrow()) {
     pack(Xf);
@@ -44,6 +53,8 @@ PlanView Plan::view(const float* Xf, const float* Wf) const {
   view.Xf = Xf;
   view.Wf = Wf;
   view.ranks = ranks_.empty() ? Xf : ranks_.data();
+  view.row_fft = row_fft_ ? &row_fft_->view() : nullptr;
+  view.rows_fft = rows_fft_ ? &rows_fft_->view() : nullptr;
   view.first_output = first_output_.data();
   view.taps = taps_.data();
   view.packed = packed_.data();
@@ -51,6 +62,19 @@ PlanView Plan::view(const float* Xf, const float* Wf) const {
   view.packed_output = packed_output_.data();
   view.position = position_.data();
   return view;
+}
+
+void Plan::choose_transforms(const float* Wf) {
+  const size_t offsets = view_.offsets(), lanes = kernels_->lanes, n = view_.n, r = view_.r;
+  const ForcedPath forced = ForcedPath::from_environment();
+  const double taps = double(r * n) * double(view_.Q);
+  const auto choose = [&](Fft::Lanes use, double operations_of_taps, std::optional<Fft>& fft) {
+    if (offsets > kMostTransformed) return;
+    const double operations = Fft::operations(offsets, lanes, use, r);
+    if (forced.fft.value_or(operations < operations_of_taps)) fft.emplace(offsets, lanes, use, Wf, r, n);
+  };
+  choose(Fft::Lanes::kAcross, taps / double(lanes), row_fft_);
+  choose(Fft::Lanes::kRows, taps, rows_fft_);
 }
 
 void Plan::find_outputs(const float* Wf) {

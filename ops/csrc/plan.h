@@ -3,8 +3,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
+#include "fft.h"
 #include "kernels.h"
 
 namespace deepthin {
@@ -36,6 +38,7 @@ class Plan {
  private:
   enum class Path { kPacked, kNarrow, kDirect };
 
+  void choose_transforms(const float* Wf);
   void find_outputs(const float* Wf);
   void pack(const float* Xf);
 
@@ -43,6 +46,7 @@ class Plan {
   PlanView view_{};
   Path path_ = Path::kPacked;
   size_t work_ = 0;
+  std::optional<Fft> row_fft_, rows_fft_;
   std::vector<int32_t> first_output_;
   std::vector<float> taps_, packed_, ranks_;
   std::vector<size_t> packed_offset_;

@@ -6,23 +6,6 @@
 #include "slices.h"
 
 namespace deepthin {
-namespace {
-
-// Hands out pieces of a working buffer.
-class Pieces {
- public:
-  explicit Pieces(float* start) : next_(start) {}
-  float* operator()(size_t floats) {
-    float* piece = next_;
-    next_ += ScratchPool::Buffer::rounded(floats);
-    return piece;
-  }
-
- private:
-  float* next_;
-};
-
-}  // namespace
 
 size_t Product::rows_per_task(size_t count) const {
   const size_t lanes = plan_.kernels().lanes;
@@ -35,12 +18,16 @@ size_t Product::scratch_floats(size_t count) const {
   const PlanView view = plan_.view(nullptr, nullptr);
   const size_t lanes = plan_.kernels().lanes;
   const auto rounded = ScratchPool::Buffer::rounded;
-  const size_t row = rounded(padded_row_floats(view, lanes)) + rounded(view.r * row_offsets_floats(view, lanes)) +
+  const auto transformed = [&](const FftView* fft, size_t planes) {
+    return fft ? (view.r > 1 ? planes + 1 : 1) * rounded(fft->buffer) : 0;
+  };
+  const size_t row = std::max(rounded(padded_row_floats(view, lanes)), transformed(view.row_fft, 1)) + rounded(view.r * row_offsets_floats(view, lanes)) +
                      rounded(plan_.narrow() ? view.r * view.n * phase_stride(view)
                                             : view.packed_output[view.groups] * lanes);
   if (!use_lanes(count)) return row;
   const size_t planes = count > lanes ? kMaxPlanes : 1;
-  return std::max(row, rounded(lane_input_floats(view, lanes)) + rounded(lane_offsets_floats(view, lanes, planes)) +
+  const size_t input = std::max(rounded(lane_input_floats(view, lanes)), transformed(view.rows_fft, planes));
+  return std::max(row, input + rounded(lane_offsets_floats(view, lanes, planes)) +
                            rounded(view.R * planes * lanes));
 }
 
@@ -73,6 +60,32 @@ void Product::multiply_here(const PlanView& view, Rows<const float> x, size_t fi
   for (size_t i = first; i < first + count; ++i) one_row(view, x[i], epilogue, y[i], scratch, nullptr);
 }
 
+void Product::correlate_row(const PlanView& view, const float* x, float* offsets, size_t stride, Pieces pieces,
+                            const Parallel* parallel) const {
+  const Kernels& kernels = plan_.kernels();
+  const size_t block = kBlock * kernels.lanes, blocks = chunks_of(view.offsets(), block);
+  const size_t size = padded_row_floats(view, kernels.lanes);
+  float* padded = pieces(size);
+  std::fill_n(padded, view.n - 1, 0.0f);
+  std::memcpy(padded + view.n - 1, x, view.Q * sizeof(float));
+  std::fill(padded + view.offsets(), padded + size, 0.0f);
+  sliced(parallel, view.r * blocks, 1, [&](size_t first, size_t last) {
+    for (size_t i = first; i < last; ++i) {
+      const size_t j = i / blocks, start = i % blocks * block;
+      kernels.correlate_row(view, j, padded, offsets + j * stride, start, start + 1);
+    }
+  });
+}
+
+void Product::transform_row(const PlanView& view, const float* x, float* offsets, size_t stride, Pieces pieces) const {
+  const Kernels& kernels = plan_.kernels();
+  const FftView& fft = *view.row_fft;
+  float* z = pieces(fft.buffer);
+  float* work = view.r > 1 ? pieces(fft.buffer) : z;
+  kernels.fft_row_split(fft, x, view.Q, z);
+  for (size_t j = 0; j < view.r; ++j) kernels.fft_row_join(fft, j, z, work, offsets + j * stride, view.offsets());
+}
+
 void Product::one_row(const PlanView& view, const float* x, const Epilogue& epilogue, float* y, float* scratch,
                       const Parallel* parallel) const {
   const Kernels& kernels = plan_.kernels();
@@ -82,24 +95,15 @@ void Product::one_row(const PlanView& view, const float* x, const Epilogue& epil
     return;
   }
   Pieces pieces(scratch);
-  const size_t stride = row_offsets_floats(view, lanes), padded_size = padded_row_floats(view, lanes);
-  float* padded = pieces(padded_size);
+  const size_t stride = row_offsets_floats(view, lanes);
   float* offsets = pieces(view.r * stride);
-
-  std::fill_n(padded, view.n - 1, 0.0f);
-  std::memcpy(padded + view.n - 1, x, view.Q * sizeof(float));
-  std::fill(padded + view.offsets(), padded + padded_size, 0.0f);
+  if (view.row_fft)
+    transform_row(view, x, offsets, stride, pieces);
+  else
+    correlate_row(view, x, offsets, stride, pieces, parallel);
   // The band reads past the last offset, against zeros in the packed factors: what it reads there must be finite.
   for (size_t j = 0; j < view.r; ++j)
     std::fill(offsets + j * stride + view.offsets(), offsets + (j + 1) * stride, 0.0f);
-
-  const size_t block = kBlock * lanes, blocks = chunks_of(view.offsets(), block);
-  sliced(parallel, view.r * blocks, 1, [&](size_t first, size_t last) {
-    for (size_t i = first; i < last; ++i) {
-      const size_t j = i / blocks, start = i % blocks * block;
-      kernels.correlate_row(view, j, padded, offsets + j * stride, start, start + 1);
-    }
-  });
   if (plan_.narrow()) {
     float* phases = pieces(view.r * view.n * phase_stride(view));
     for (size_t j = 0; j < view.r; ++j)
@@ -123,20 +127,30 @@ void Product::lane_rows(const PlanView& view, Rows<const float> x, size_t first,
   const Kernels& kernels = plan_.kernels();
   const size_t lanes = kernels.lanes, planes = count > lanes ? 2 : 1;
   Pieces pieces(scratch);
-  float* input = pieces(lane_input_floats(view, lanes));
   float* offsets = pieces(lane_offsets_floats(view, lanes, planes));
   float* output = pieces(view.R * planes * lanes);
-  std::fill_n(input, kBlock * lanes, 0.0f);
-  std::fill_n(input + (kBlock + view.Q) * lanes, kBlock * lanes, 0.0f);
+  const FftView* fft = view.rows_fft;
+  float *input = nullptr, *z[kMaxPlanes] = {}, *work = nullptr;
+  if (fft) {
+    work = pieces(fft->buffer);
+    for (size_t plane = 0; plane < planes; ++plane) z[plane] = view.r > 1 ? pieces(fft->buffer) : work;
+  } else {
+    input = pieces(lane_input_floats(view, lanes));
+    std::fill_n(input, kBlock * lanes, 0.0f);
+    std::fill_n(input + (kBlock + view.Q) * lanes, kBlock * lanes, 0.0f);
+  }
 
   for (size_t j = 0; j < view.r; ++j) {
     for (size_t plane = 0; plane < planes; ++plane) {
-      // One plane's input is held at a time: reading it again for the next rank costs less than the cache it would fill.
-      if (j == 0 || planes > 1) {
-        const float* rows[kMaxLanes];
-        for (size_t i = 0; i < lanes; ++i) rows[i] = x[first + std::min(plane * lanes + i, count - 1)];
-        kernels.load_lanes(view.Q, rows, input + kBlock * lanes, lanes);
+      const float* rows[kMaxLanes];
+      for (size_t i = 0; i < lanes; ++i) rows[i] = x[first + std::min(plane * lanes + i, count - 1)];
+      if (fft) {
+        if (j == 0) kernels.fft_rows_split(*fft, rows, view.Q, z[plane]);
+        kernels.fft_rows_join(*fft, view, j, z[plane], work, offsets, planes, plane);
+        continue;
       }
+      // One plane's input is held at a time: reading it again for the next rank costs less than the cache it would fill.
+      if (j == 0 || planes > 1) kernels.load_lanes(view.Q, rows, input + kBlock * lanes, lanes);
       sliced(parallel, view.offsets(), kBlock, [&](size_t from, size_t to) {
         kernels.correlate_lanes(view, j, input, offsets, planes, plane, from, to);
       });

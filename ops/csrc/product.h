@@ -18,6 +18,20 @@ struct Rows {
   T* operator[](size_t i) const { return base + (i / inner) * outer_step + (i % inner) * inner_step; }
 };
 
+// Hands out pieces of a working buffer.
+class Pieces {
+ public:
+  explicit Pieces(float* start) : next_(start) {}
+  float* operator()(size_t floats) {
+    float* piece = next_;
+    next_ += ScratchPool::Buffer::rounded(floats);
+    return piece;
+  }
+
+ private:
+  float* next_;
+};
+
 class Product {
  public:
   Product(Plan plan) : plan_(std::move(plan)), pool_(ScratchPool::shared()) {}
@@ -41,6 +55,10 @@ class Product {
   bool use_lanes(size_t count) const { return !plan_.direct() && 2 * count > plan_.kernels().lanes; }
   void one_row(const PlanView&, const float* x, const Epilogue&, float* y, float* scratch,
                const Parallel* parallel) const;
+  // The offsets of all ranks, `stride` floats apart.
+  void correlate_row(const PlanView&, const float* x, float* offsets, size_t stride, Pieces pieces,
+                     const Parallel* parallel) const;
+  void transform_row(const PlanView&, const float* x, float* offsets, size_t stride, Pieces pieces) const;
   void lane_rows(const PlanView&, Rows<const float> x, size_t first, size_t count, const Epilogue&, Rows<float> y,
                  float* scratch, const Parallel* parallel) const;
 
