@@ -12,10 +12,10 @@ import numpy as np
 from ops import graph
 from ops.layout import reconstruct
 from ops.library import available_instruction_sets, instruction_set, session
-from ops.reference import deepthin_gru, deepthin_matmul, matmul
+from ops.reference import deepthin_gru, deepthin_lstm, deepthin_matmul, matmul
 from tests.ops import formats
 from tests.ops.layers import GEOMETRIES, backward, check, ctc, ctc_reference, forward, layer, utterances
-from tests.ops.operators import matrix_model
+from tests.ops.operators import lstm_model, matrix_model
 
 SHAPES = [
     # Q, R, n, r
@@ -101,6 +101,19 @@ def check_gru(rng: np.random.Generator) -> int:
     return checked
 
 
+def check_lstm(rng: np.random.Generator) -> int:
+    width, H, checked = 30, 21, 0
+    values = [*factors(rng, width, 4 * H, 11, 1), *factors(rng, H, 4 * H, 8, 2)]
+    B = rng.standard_normal(8 * H).astype(np.float32)
+    ready = session(lstm_model(values, width, H, B, False, input_size=width))
+    for batch in (1, 6):
+        x = rng.standard_normal((9, batch, width)).astype(np.float32)
+        for found, expected in zip(ready.run(None, {"X": x}), deepthin_lstm(x, *values, H, B), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
+        checked += 1
+    return checked
+
+
 def check_training(rng: np.random.Generator) -> int:
     for geometry in GEOMETRIES:
         for rows in (1, 17, 33):
@@ -125,7 +138,8 @@ def main() -> None:
         os.environ["DEEPTHIN_OPS_ISA"] = name
         assert instruction_set() == name
         rng = np.random.default_rng(0)
-        products, layers, trained = check_matmul(rng) + check_formats(rng), check_gru(rng), check_training(rng)
+        products, layers = check_matmul(rng) + check_formats(rng), check_gru(rng) + check_lstm(rng)
+        trained = check_training(rng)
         print(
             f"aarch64 ({sys.argv[1]}): {name}: {products} products, {layers} recurrent layers and {trained} passes of "
             "training agree"

@@ -170,5 +170,49 @@ def deepthin_gru(
     return states, state
 
 
+def deepthin_lstm(
+    x: NDArray[Any],
+    Xf_w: NDArray[Any],
+    Wf_w: NDArray[Any],
+    Xf_r: NDArray[Any],
+    Wf_r: NDArray[Any],
+    hidden_size: int,
+    B: NDArray[Any] | None = None,
+    initial_h: NDArray[Any] | None = None,
+    initial_c: NDArray[Any] | None = None,
+    *,
+    gate_order: Literal["iofc", "ifco"] = "iofc",
+) -> tuple[Array, Array, Array]:
+    """A long short-term memory layer (ONNX's LSTM equations, no peepholes) of two DeepThin gate matrices.
+
+    Args:
+        x: ``[seq, batch, I]``.
+        Xf_w, Wf_w: Factors of the ``I x 4H`` input matrix.
+        Xf_r, Wf_r: Factors of the ``H x 4H`` recurrent matrix.
+        hidden_size: H.
+        B: ``[8H]``, the input bias and then the recurrent bias, or None.
+        initial_h, initial_c: State and cell ``[batch, H]``, or None for zeros.
+        gate_order: Order of the four H-column blocks, ``"iofc"`` as in ONNX or ``"ifco"`` as in PyTorch.
+
+    Returns:
+        All states ``[seq, batch, H]``, and the final state and cell ``[batch, H]``, in double precision.
+    """
+    H = hidden_size
+    W = reconstruct(np.asarray(Xf_w, np.float64), np.asarray(Wf_w, np.float64), x.shape[-1], 4 * H)
+    U = reconstruct(np.asarray(Xf_r, np.float64), np.asarray(Wf_r, np.float64), H, 4 * H)
+    b = np.zeros(8 * H) if B is None else np.asarray(B, np.float64)
+    i, o, f, c = (slice(H * gate_order.index(g), H * (gate_order.index(g) + 1)) for g in "iofc")
+    gates = np.asarray(x, np.float64) @ W + b[: 4 * H] + b[4 * H :]
+    zero = np.zeros((x.shape[1], H))
+    state, cell = (zero if given is None else np.asarray(given, np.float64) for given in (initial_h, initial_c))
+    states = np.empty((x.shape[0], x.shape[1], H))
+    for t, projected in enumerate(gates):
+        g = projected + state @ U
+        cell = _sigmoid(g[:, f]) * cell + _sigmoid(g[:, i]) * np.tanh(g[:, c])
+        state = _sigmoid(g[:, o]) * np.tanh(cell)
+        states[t] = state
+    return states, state, cell
+
+
 def _sigmoid(y: Array) -> Array:
     return 0.5 * (1.0 + np.tanh(0.5 * y))

@@ -7,6 +7,7 @@ from onnx import NodeProto
 
 from models.compression.base import Array, Compressed
 from models.compression.builder import OnnxBuilder
+from models.compression.fused import fused_layer, fuses
 from models.compression.network import Layer
 from models.compression.normalise import attributes
 from models.compression.registry import method
@@ -30,46 +31,15 @@ def export_gru(
         bias: [6H], input and recurrent biases, or None.
     """
     hidden = layers[1].Q
-    fixed = attributes(node)
     initial = node.input[5] if len(node.input) > 5 and node.input[5] else None
-    reset_after = bool(fixed.get("linear_before_reset", 0))
-    if all(weight.plan.method == "deepthin" for weight in weights):
-        first = None if initial is None else builder.node("Squeeze", [initial, builder.integers(0)])
-        y, last = _fused(builder, node.input[0], layers, weights, bias, first, reset_after=reset_after)
+    reset_after = bool(attributes(node).get("linear_before_reset", 0))
+    if fuses(weights):
+        fixed = {"linear_before_reset": int(reset_after), "gate_order": "zrh"}
+        y, last = fused_layer(builder, "DeepThinGRU", node.input[0], layers, weights, bias, [initial], **fixed)
     else:
         first = initial_state(builder, node.input[0], hidden, initial)
         y, last = _scan(builder, node.input[0], layers, weights, bias, first, reset_after=reset_after)
     name_outputs(builder, node, ((y, 1), (last, 0)))
-
-
-def _fused(
-    builder: OnnxBuilder,
-    x: str,
-    layers: tuple[Layer, Layer],
-    weights: tuple[Compressed, Compressed],
-    bias: Array | None,
-    initial: str | None,
-    *,
-    reset_after: bool,
-) -> tuple[str, str]:
-    factors = [
-        builder.constant(f"{layer.name}.{leaf}", weight.arrays[leaf])
-        for layer, weight in zip(layers, weights, strict=True)
-        for leaf in ("Xf", "Wf")
-    ]
-    name = "" if bias is None else builder.constant(f"{layers[0].name}.bias", bias)
-    y = builder.node(
-        "DeepThinGRU",
-        [x, *factors, name, *([] if initial is None else [initial])],
-        outputs=2,
-        domain="deepthin",
-        input_size=layers[0].Q,
-        hidden_size=layers[1].Q,
-        linear_before_reset=int(reset_after),
-        layout=0,
-        gate_order="zrh",
-    )
-    return y, f"{y}.1"
 
 
 def _scan(

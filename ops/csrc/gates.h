@@ -14,11 +14,21 @@ struct GruGates {
   float* out;
 };
 
+// The same of an LSTM; `cell` is read and written.
+struct LstmGates {
+  size_t H;
+  const float *gi, *go, *gf, *gc;
+  const float *ui, *uo, *uf, *uc;
+  float *cell, *out;
+};
+
 struct GateKernels {
   // A whole GRU step (reset after the recurrent product), or its two halves (reset before it).
   void (*gru_step)(const GruGates&);
   void (*gru_reset)(const GruGates&);   // out = sigmoid(gr + ur) * state
   void (*gru_finish)(const GruGates&);  // uh was computed from the reset state
+
+  void (*lstm_step)(const LstmGates&);
 };
 
 }  // namespace deepthin

@@ -31,4 +31,13 @@ void gru_finish(const GruGates& g) {
   });
 }
 
-constexpr GateKernels kGates = {gru_step, gru_reset, gru_finish};
+void lstm_step(const LstmGates& g) {
+  for_each_vector(g.H, [&g](auto get, auto put) {
+    const Vec opened = sigmoid(get(g.gi) + get(g.ui)), kept = sigmoid(get(g.gf) + get(g.uf));
+    const Vec cell = kept * get(g.cell) + opened * hyperbolic_tangent(get(g.gc) + get(g.uc));
+    put(g.cell, cell);
+    put(g.out, sigmoid(get(g.go) + get(g.uo)) * hyperbolic_tangent(cell));
+  });
+}
+
+constexpr GateKernels kGates = {gru_step, gru_reset, gru_finish, lstm_step};

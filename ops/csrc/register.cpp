@@ -25,7 +25,8 @@ DEEPTHIN_EXPORT abi::Status* RegisterCustomOps(abi::SessionOptions* options, con
   if (!domain) {
     abi::CustomOpDomain* made = nullptr;
     if (abi::Status* status = api->CreateCustomOpDomain("deepthin", &made)) return status;
-    for (const abi::CustomOp* op : {matmul_op(), gru_op(), csr_op(), codebook_op(), codebook_csr_op(), hashed_op()})
+    for (const abi::CustomOp* op :
+         {matmul_op(), gru_op(), lstm_op(), csr_op(), codebook_op(), codebook_csr_op(), hashed_op()})
       if (abi::Status* status = api->CustomOpDomain_Add(made, op)) return status;
     domain = made;
   }

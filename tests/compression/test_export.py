@@ -136,7 +136,10 @@ def test_recurrent_layers_of_other_kinds_and_directions(method: str, op: str, op
     }
     both = options.get("direction", "bidirectional") == "bidirectional"
     exported = check(model, feeds, method, 4 if both else 2)
-    assert op not in {node.op_type for node in exported.graph.node}
+    kinds = {node.op_type for node in exported.graph.node}
+    assert op not in kinds
+    assert ("Scan" in kinds) == (method != "deepthin")
+    assert (f"DeepThin{op}" in kinds) == (method == "deepthin")
 
 
 @pytest.mark.parametrize("op", ["GRU", "LSTM"])

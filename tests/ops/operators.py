@@ -1,6 +1,6 @@
 """One-node models of the operators, for the tests here."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,18 +49,36 @@ def matrix_model(
     )
 
 
-def gru_model(
-    factors: tuple[Float, Float, Float, Float], width: int, H: int, B: Float | None, state: bool, **attributes: Any
-) -> bytes:
+def gru_model(factors: Sequence[Float], width: int, H: int, B: Float | None, state: bool, **attributes: Any) -> bytes:
     """A DeepThinGRU with the factors Xf_w, Wf_w, Xf_r, Wf_r; ``state`` adds the input ``initial_h``."""
+    return _recurrent_model("DeepThinGRU", "h", factors, width, H, B, state, attributes)
+
+
+def lstm_model(factors: Sequence[Float], width: int, H: int, B: Float | None, state: bool, **attributes: Any) -> bytes:
+    """A DeepThinLSTM with the factors Xf_w, Wf_w, Xf_r, Wf_r; ``state`` adds ``initial_h`` and ``initial_c``."""
+    return _recurrent_model("DeepThinLSTM", "hc", factors, width, H, B, state, attributes)
+
+
+def _recurrent_model(
+    op: str,
+    states: str,
+    factors: Sequence[Float],
+    width: int,
+    H: int,
+    B: Float | None,
+    given: bool,
+    attributes: Mapping[str, Any],
+) -> bytes:
     names = ["Xf_w", "Wf_w", "Xf_r", "Wf_r"]
     constants = dict(zip(names, factors, strict=True)) | ({} if B is None else {"B": B})
-    inputs = ["X", *names, "" if B is None else "B", "initial_h" if state else ""]
-    node = graph.node("DeepThinGRU", inputs, ["Y", "Y_h"], "deepthin", hidden_size=H, **attributes)
+    initial = [f"initial_{letter}" for letter in states] if given else []
+    last = [f"Y_{letter}" for letter in states]
+    inputs = ["X", *names, "" if B is None else "B", *initial]
+    node = graph.node(op, inputs, ["Y", *last], "deepthin", hidden_size=H, **attributes)
     return graph.model(
         [node],
-        [graph.value("X", ["a", "b", width]), *([graph.value("initial_h", ["batch", H])] if state else [])],
-        [graph.value("Y", ["c", "d", H]), graph.value("Y_h", ["batch", H])],
+        [graph.value("X", ["a", "b", width]), *(graph.value(name, ["batch", H]) for name in initial)],
+        [graph.value("Y", ["c", "d", H]), *(graph.value(name, ["batch", H]) for name in last)],
         [graph.tensor(name, values) for name, values in constants.items()],
     )
 
