@@ -6,6 +6,8 @@ from pathlib import Path
 
 from models.package import Manifest, ModelPackage
 from models.store import BUNDLED, ModelStore
+from ops import markdown
+from ops.markdown import line
 
 BEGIN = "<!-- models: begin (written by `make readme-table`) -->"
 END = "<!-- models: end -->"
@@ -20,8 +22,8 @@ def render(packages: Iterable[ModelPackage], default: str | None) -> str:
     parents = {package.manifest.name: package for package in ordered}
     header = ["Model", "Method", "Weights on disk", "in memory", "against its parent"]
     lines = [
-        _line([*header, *(f"WER, {corpus}" for corpus in corpora), "RTF"]),
-        _line(["---", "---", *["--:"] * (len(header) - 2 + len(corpora) + 1)]),
+        line([*header, *(f"WER, {corpus}" for corpus in corpora), "RTF"]),
+        line(["---", "---", *["--:"] * (len(header) - 2 + len(corpora) + 1)]),
     ]
     for package in ordered:
         manifest = package.manifest
@@ -31,21 +33,13 @@ def render(packages: Iterable[ModelPackage], default: str | None) -> str:
         ratio = f"1/{parent.manifest.weights.resident_bytes / weights.resident_bytes:.0f}" if parent else ""
         sizes = [_size(weights.disk_bytes), _size(weights.resident_bytes), ratio]
         scores = [f"{100 * manifest.quality[c].wer:.1f}%" if c in manifest.quality else "" for c in corpora]
-        lines.append(_line([name, manifest.method, *sizes, *scores, _factors(manifest)]))
+        lines.append(line([name, manifest.method, *sizes, *scores, _factors(manifest)]))
     return "\n".join(lines)
 
 
-def update(text: str, table: str, begin: str = BEGIN, end: str = END) -> str:
-    """`text` with `table` between the two markers.
-
-    Raises:
-        ValueError: `text` does not hold the two markers, in order.
-    """
-    before, opened, rest = text.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not (opened and closed):
-        raise ValueError(f"the text needs a line {begin!r} and, after it, a line {end!r}")
-    return f"{before}{begin}\n{table}\n{end}{after}"
+def update(text: str, part: str, begin: str = BEGIN, end: str = END) -> str:
+    """`text` with `part` between the comments of this table, or between two others: see `ops.markdown.update`."""
+    return markdown.update(text, part, begin, end)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,10 +50,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = Path(name)
     path.write_text(update(path.read_text(encoding="utf-8"), table), encoding="utf-8")
     return 0
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def _size(count: int) -> str:
