@@ -75,24 +75,32 @@ async def _load(options: argparse.Namespace, clips: Sequence[Clip]) -> list[Samp
 def _scenarios(options: argparse.Namespace, clips: Sequence[Clip]) -> int:
     names = list(SCENARIOS) if options.command == "all" else [options.command]
     results = asyncio.run(_run(options, clips, names))
+    for result in results:
+        print(f"\n{tables.render(result)}")
+    print(f"\n{options.out / 'load.json'} and {options.out / 'load.html'} have the rest.")
+    return 0 if all(result.kept for result in results) else 1
+
+
+async def _run(options: argparse.Namespace, clips: Sequence[Clip], names: Sequence[str]) -> list[Result]:
+    results = []
+    async with _client(options) as client:
+        bench = Bench(client, clips, os.cpu_count() or 1, options.pace, _tell, options.seed)
+        for name in names:
+            results.append(await SCENARIOS[name](bench))
+            # At once: a run that is cut off leaves what it has found.
+            _write(options, results)
+    return results
+
+
+def _write(options: argparse.Namespace, results: Sequence[Result]) -> None:
     machine = _machine()
     options.out.mkdir(parents=True, exist_ok=True)
     found = {"machine": machine, "results": [result.to_dict() for result in results]}
     (options.out / "load.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     (options.out / "load.html").write_text(page(results, machine), encoding="utf-8")
-    for result in results:
-        print(f"\n{tables.render(result)}")
-    print(f"\n{options.out / 'load.json'} and {options.out / 'load.html'} have the rest.")
     if options.docs is not None:
         text = options.docs.read_text(encoding="utf-8")
         options.docs.write_text(tables.into(text, results, machine), encoding="utf-8")
-    return 0 if all(result.kept for result in results) else 1
-
-
-async def _run(options: argparse.Namespace, clips: Sequence[Clip], names: Sequence[str]) -> list[Result]:
-    async with _client(options) as client:
-        bench = Bench(client, clips, os.cpu_count() or 1, options.pace, _tell, options.seed)
-        return [await SCENARIOS[name](bench) for name in names]
 
 
 def _tell(text: str) -> None:

@@ -11,7 +11,7 @@ from load_tests.drive import Sample, closed_loop, open_loop, poisson_arrivals, s
 from load_tests.jobs import running_jobs
 from load_tests.report import Report
 from load_tests.target import Ask, Clip, mixed
-from load_tests.watch import Memory, processor_seconds, watching
+from load_tests.watch import Memory, held_seconds, processor_seconds, watching
 
 # Callers for each core: no thread waits for one of them, and what they send fits into the queue.
 _SATURATING: Final = 2
@@ -197,6 +197,7 @@ async def job_beside(
     beside: list[Sample] = []
     seconds = [0.0, 0.0]
     ended = 0
+    held = 0.0
     async with watching(bench.client) as watch:
         bench.tell("job-beside: what the service can do")
         rate = _BESIDE_LOAD * await bench.capacity(asks, 6)
@@ -208,7 +209,9 @@ async def job_beside(
             seconds[0] += taken
             bench.tell(f"job-beside: {rate:.1f} requests a second, and a job")
             async with running_jobs(bench.client, parent, method, size) as jobs:
+                held -= await held_seconds(bench.client)
                 found, taken = await bench.measure(open_loop(bench.client, asks, arrivals))
+                held += await held_seconds(bench.client)
             ended += jobs.ended
             beside += found
             seconds[1] += taken
@@ -216,7 +219,7 @@ async def job_beside(
     return Result(
         "job-beside",
         {"no job": before, "a job beside": after},
-        {"default": {"requests_per_second": rate, "jobs_ended": ended}},
+        {"default": {"requests_per_second": rate, "jobs_ended": ended, "worker_held": held / seconds[1]}},
         watch.memory,
         _ratio(after.latency_p95, before.latency_p95),
         JOB_LIMIT,

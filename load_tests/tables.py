@@ -29,7 +29,10 @@ def verdict(result: Result) -> str:
         return f"Nothing was answered, so that nothing can be said of the limit of {result.limit:g}."
     percentile = "p99" if result.name == "overload" else "p95"
     kept = "kept" if result.ratio <= result.limit else "**missed**"
-    return f"The {percentile} is {result.ratio:.2f} times as long; promised: at most {result.limit:g} times ({kept})."
+    said = f"The {percentile} is {result.ratio:.2f} times as long; promised: at most {result.limit:g} times ({kept})."
+    if (held := result.figures.get("default", {}).get("worker_held")) is not None:
+        said += f" The job stood still for {held:.0%} of the time."
+    return said
 
 
 def milliseconds(seconds: float | None) -> str:

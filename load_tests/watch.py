@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 _SERVICE = "deepthin_process_resident_memory_bytes"
 _WORKER = "deepthin_job_worker_resident_memory_bytes"
 _PROCESSOR = "deepthin_process_cpu_seconds_total"
+_HELD = "deepthin_job_worker_held_seconds_total"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,15 @@ async def processor_seconds(client: httpx.AsyncClient) -> float:
         KeyError: they do not tell.
     """
     return (await _values(client))[_PROCESSOR]
+
+
+async def held_seconds(client: httpx.AsyncClient) -> float:
+    """Seconds for which workers of jobs have stood still so far, to leave the processor to requests.
+
+    Raises:
+        httpx.HTTPError: the metrics cannot be read.
+    """
+    return (await _values(client)).get(_HELD, 0.0)
 
 
 async def _look(client: httpx.AsyncClient, watch: Watch, every: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -18,6 +19,7 @@ from service.admission import Admission
 from service.browser import BrowserHeadersMiddleware, CrossSiteMiddleware
 from service.downloads import StreamPacker
 from service.hub import Hub
+from service.jobs.courtesy import Courtesy
 from service.jobs.service import JobService
 from service.jobs.supervisor import WORKER
 from service.jobs.uploads import body_limit
@@ -28,7 +30,7 @@ from service.middleware import BodyLimit, BodyLimitMiddleware, RequestMiddleware
 from service.parity import ParityWatch
 from service.routes import compare, compress, health, jobs, metrics, models, page, transcribe
 from service.scheduler import Scheduler
-from service.settings import Settings
+from service.settings import Settings, cores
 from service.transcription import Transcriber
 
 
@@ -51,6 +53,12 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        courtesy = Courtesy(
+            instruments,
+            cores=cores(),
+            job_threads=settings.job_threads,
+            wanted=settings.job_idle and sys.platform == "linux",
+        )
         scheduler = Scheduler(
             instruments,
             Admission(
@@ -63,6 +71,7 @@ def create_app(
             threads=settings.threads,
             batch_size=settings.batch_size,
             batch_wait=settings.batch_wait_seconds,
+            on_busy=courtesy.busy,
         )
         store = ModelStore(settings.model_folders)
         hub = Hub(
@@ -74,7 +83,7 @@ def create_app(
             load=partial(load, threads=settings.session_threads),
         )
         keeper = ModelKeeper(settings.home / "models", store, hub)
-        service = JobService(settings, hub, keeper, instruments, worker=worker)
+        service = JobService(settings, hub, keeper, instruments, courtesy, worker=worker)
         app.state.hub = hub
         app.state.keeper = keeper
         app.state.jobs = service

@@ -137,6 +137,9 @@ class Metrics:
         self.worker_memory = gauge(
             "deepthin_job_worker_resident_memory_bytes", "Resident memory of the worker of a job; 0 while none runs."
         )
+        self.worker_held = counter(
+            "deepthin_job_worker_held_seconds_total", "Seconds that workers of jobs stood still for transcriptions."
+        )
         self.ready = gauge("deepthin_ready", "1 when the default model can answer, as /readyz says; otherwise 0.")
         self.start_seconds = gauge(
             "deepthin_start_seconds",

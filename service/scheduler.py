@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -57,7 +57,14 @@ class Scheduler:
     """
 
     def __init__(
-        self, metrics: Metrics, admission: Admission, *, threads: int, batch_size: int, batch_wait: float
+        self,
+        metrics: Metrics,
+        admission: Admission,
+        *,
+        threads: int,
+        batch_size: int,
+        batch_wait: float,
+        on_busy: Callable[[int], None] = lambda threads: None,
     ) -> None:
         """
         Args:
@@ -66,6 +73,7 @@ class Scheduler:
             threads: threads for all work.
             batch_size: most items in a batch.
             batch_wait: longest that an item waits for company, in seconds.
+            on_busy: told how many threads have work to do, whenever that changes.
         """
         self._metrics = metrics
         self._threads = threads
@@ -77,6 +85,8 @@ class Scheduler:
         self._batches: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
+        self._on_busy = on_busy
+        self._busy = 0
 
     @property
     def admitted(self) -> int:
@@ -106,14 +116,15 @@ class Scheduler:
             start = time.perf_counter()
             return work(*args, **kwargs), time.perf_counter() - start
 
-        job = self._pool.submit(timed)
-        try:
-            return await asyncio.wrap_future(job)
-        except asyncio.CancelledError:
-            # A thread cannot be interrupted. The caller's place stays taken and its file open until then.
-            if not job.done():
-                await asyncio.wait([asyncio.wrap_future(job)])
-            raise
+        with self._working():
+            job = self._pool.submit(timed)
+            try:
+                return await asyncio.wrap_future(job)
+            except asyncio.CancelledError:
+                # A thread cannot be interrupted. The caller's place stays taken and its file open until then.
+                if not job.done():
+                    await asyncio.wait([asyncio.wrap_future(job)])
+                raise
 
     async def submit(self, lane: Hashable, item: Any, work: BatchWork) -> Answer:
         """Have `work` called on a batch of items of the same lane; the answer for this one.
@@ -145,6 +156,18 @@ class Scheduler:
             batch.cancel()
         await asyncio.gather(*self._batches, return_exceptions=True)
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    @contextlib.contextmanager
+    def _working(self) -> Iterator[None]:
+        self._tell_busy(1)
+        try:
+            yield
+        finally:
+            self._tell_busy(-1)
+
+    def _tell_busy(self, more: int) -> None:
+        self._busy += more
+        self._on_busy(min(self._busy, self._threads))
 
     def _update_depth(self) -> None:
         self._metrics.queue_depth.set(sum(not job.answer.done() for jobs in self._lanes.values() for job in jobs))
@@ -192,7 +215,8 @@ class Scheduler:
     async def _run_batch(self, jobs: list[_Job]) -> None:
         loop = asyncio.get_running_loop()
         try:
-            results = await loop.run_in_executor(self._pool, _work_on, jobs)
+            with self._working():
+                results = await loop.run_in_executor(self._pool, _work_on, jobs)
         except asyncio.CancelledError:
             for job in jobs:
                 job.answer.cancel()

@@ -13,7 +13,8 @@ from models.store import BUNDLED, home
 from service.jobs.memory import half_of_memory
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Processors that this process may use."""
     # A container may be pinned to fewer cores than the machine has.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -55,7 +56,8 @@ class Settings(BaseSettings):
         job_threads: threads of a compression job.
         job_memory_bytes: memory of a compression job; one that needs more fails. Half of the machine's by default.
         job_nice: how far a compression job stands back for everything else, as for the command `nice`.
-        job_idle: whether a compression job gets the processor and the disk only when nothing else wants them (Linux).
+        job_idle: whether a compression job gets the processor and the disk only when nothing else wants them, and
+            stands still while recordings are transcribed, unless most processors are free (Linux).
         job_attempts: how often in a row a worker may be killed within one stage before its job fails.
         job_seconds: longest that a worker may run.
         self_check: whether the operators of every model are checked against their definitions once it is loaded.
@@ -72,12 +74,12 @@ class Settings(BaseSettings):
     models: Annotated[tuple[str, ...], NoDecode] = ()
     max_models: Annotated[int, Field(ge=1)] = 64
     memory_budget_bytes: Annotated[int, Field(ge=0)] = 0
-    threads: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=_cores)
+    threads: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=cores)
     session_threads: Annotated[int, Field(ge=1, le=256)] = 1
     batch_size: Annotated[int, Field(ge=1, le=256)] = 8
     batch_wait_seconds: Annotated[float, Field(ge=0, le=10)] = 0.005
     queue_length: Annotated[int, Field(ge=1)] = 64
-    queue_seconds: Annotated[float, Field(gt=0)] = 20.0
+    queue_seconds: Annotated[float, Field(gt=0)] = 16.0
     retry_after_seconds: Annotated[int, Field(ge=1)] = 1
     max_bytes: Annotated[int, Field(ge=1)] = 32 * 1024 * 1024
     max_seconds: Annotated[float, Field(gt=0)] = 600.0

@@ -66,9 +66,19 @@ class WorkerProcess:
         """End it and everything it started: politely, and after `grace_seconds` at once."""
         if not self._end.done():
             self._signal(signal.SIGTERM)
+            self.release()
             if await self.wait(grace_seconds) is None:
                 self._signal(signal.SIGKILL)
         await self._end
+
+    def hold(self) -> None:
+        """Make it and everything it started stand still."""
+        if not self._end.done():
+            self._signal(signal.SIGSTOP)
+
+    def release(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
 
     async def _ended(self) -> int:
         code = await self._process.wait()

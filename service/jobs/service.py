@@ -24,6 +24,7 @@ from service.errors import (
 )
 from service.hub import Hub
 from service.jobs.corpora import Corpora
+from service.jobs.courtesy import Courtesy
 from service.jobs.folders import REPORT, RESULT, JobFolders
 from service.jobs.record import Job, JobState, new_id
 from service.jobs.store import JobStore, NameTakenError, QueueFullError
@@ -49,7 +50,14 @@ class JobService:
     """Accepts, lists and cancels jobs, and runs the supervisor."""
 
     def __init__(
-        self, settings: Settings, hub: Hub, keeper: ModelKeeper, metrics: Metrics, *, worker: Sequence[str] = WORKER
+        self,
+        settings: Settings,
+        hub: Hub,
+        keeper: ModelKeeper,
+        metrics: Metrics,
+        courtesy: Courtesy,
+        *,
+        worker: Sequence[str] = WORKER,
     ) -> None:
         """`worker` is the command that does one job, without the job's id."""
         self.stopping = asyncio.Event()
@@ -66,7 +74,9 @@ class JobService:
         self._reason = "the service is starting"
         try:
             self._store = JobStore(self.folders.root)
-            self._supervisor = Supervisor(self._store, self.folders, keeper, metrics, settings, command=tuple(worker))
+            self._supervisor = Supervisor(
+                self._store, self.folders, keeper, metrics, settings, courtesy, command=tuple(worker)
+            )
             # Before any model is read: a killed service may have left one between two names.
             self._supervisor.claim()
         except (DeepThinError, OSError) as error:

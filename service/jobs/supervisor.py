@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from service.errors import ModelExistsError, TooManyModelsError
+from service.jobs.courtesy import Courtesy
 from service.jobs.folders import LOG, FileLock, JobFolders
 from service.jobs.process import WorkerProcess, worker_environment
 from service.jobs.record import Job, JobState
@@ -52,6 +53,7 @@ class Supervisor:
         keeper: takes the models that they make.
         metrics: told of everything.
         settings: limits.
+        courtesy: what workers owe to requests.
         command: the worker, without the job's id.
     """
 
@@ -60,6 +62,7 @@ class Supervisor:
     keeper: ModelKeeper
     metrics: Metrics
     settings: Settings
+    courtesy: Courtesy
     command: Sequence[str] = WORKER
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _lock: FileLock | None = None
@@ -159,18 +162,19 @@ class Supervisor:
         self.metrics.worker_memory.set_function(worker.resident_bytes)
         stage = job.stage
         try:
-            while True:
-                code = await worker.wait(_POLL_SECONDS)
-                if code is not None:
-                    return _End(code=code)
-                current = await self._current(job)
-                if current.cancelling:
-                    return _End(stopped="cancelled")
-                if current.stage != stage:
-                    stage = current.stage
-                    logger.info("job stage", extra={"job": job.id, "stage": stage})
-                if time.monotonic() > deadline:
-                    return _End(stopped=f"it took longer than {self.settings.job_seconds:g} seconds")
+            async with self.courtesy.shown_by(worker):
+                while True:
+                    code = await worker.wait(_POLL_SECONDS)
+                    if code is not None:
+                        return _End(code=code)
+                    current = await self._current(job)
+                    if current.cancelling:
+                        return _End(stopped="cancelled")
+                    if current.stage != stage:
+                        stage = current.stage
+                        logger.info("job stage", extra={"job": job.id, "stage": stage})
+                    if time.monotonic() > deadline:
+                        return _End(stopped=f"it took longer than {self.settings.job_seconds:g} seconds")
         finally:
             # A service that shuts down must not leave its worker behind.
             await worker.stop(_GRACE_SECONDS)

@@ -69,6 +69,8 @@ class Played:
                 f"deepthin_job_worker_resident_memory_bytes {worker}\n"
                 "# TYPE deepthin_process_cpu_seconds_total counter\n"
                 f"deepthin_process_cpu_seconds_total {0.001 * len(self.asked)}\n"
+                "# TYPE deepthin_job_worker_held_seconds_total counter\n"
+                f"deepthin_job_worker_held_seconds_total {0.001 * len(self.asked)}\n"
             ).encode()
         if path == "/compress":
             self.specs.append(body)

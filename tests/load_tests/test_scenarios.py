@@ -74,6 +74,8 @@ def test_a_service_that_is_slower_beside_a_job_breaks_the_promise():
     assert b'"host": false' in app.specs[0] and b"PK a package" in app.specs[0]
     assert set(app.jobs.values()) == {"cancelled"}
     assert max(point.worker for point in result.memory) in (0, 7_000_000)
+    assert 0 < result.figures["default"]["worker_held"] < 1
+    assert "The job stood still for" in tables.verdict(result)
 
 
 def test_jobs_are_kept_running():
@@ -178,6 +180,23 @@ def test_a_promise_is_broken_by_an_error_too():
     bad = Result("overload", {"a": report(0.2, errors=1)}, ratio=1.0, limit=2.0)
     nothing = Result("overload", {"a": report(0.2)}, ratio=None, limit=2.0)
     assert (good.kept, bad.kept, nothing.kept) == (True, False, False)
+
+
+def test_a_run_that_is_cut_off_leaves_what_it_has_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    first, *_ = results()
+
+    async def found(bench: scenarios.Bench) -> Result:
+        return first
+
+    async def cut_off(bench: scenarios.Bench) -> Result:
+        raise ScenarioError("the service is gone")
+
+    monkeypatch.setattr("load_tests.__main__.SCENARIOS", {"capacity": found, "overload": cut_off})
+    docs = tmp_path / "page.md"
+    docs.write_text(f"{tables.BEGIN}\n{tables.END}\n")
+    assert main(["all", "--url", "http://127.0.0.1:9", "--out", str(tmp_path), "--docs", str(docs)]) == 1
+    assert [row["name"] for row in json.loads((tmp_path / "load.json").read_text())["results"]] == ["capacity"]
+    assert "| `net<dense>` |" in docs.read_text()
 
 
 def test_tables_go_between_the_markers_and_nowhere_else():

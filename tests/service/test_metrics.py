@@ -48,6 +48,7 @@ NAMES = {
     "deepthin_job_stage_duration_seconds": "histogram",
     "deepthin_job_worker_restarts": "counter",
     "deepthin_job_worker_resident_memory_bytes": "gauge",
+    "deepthin_job_worker_held_seconds": "counter",
     "deepthin_ready": "gauge",
     "deepthin_start_seconds": "gauge",
     "deepthin_build_info": "gauge",

@@ -272,3 +272,20 @@ async def test_client_that_goes_away_frees_its_place(serve: Serve, monkeypatch: 
         assert registry.get_sample_value("deepthin_requests_shed_total", {"reason": "client_gone"}) == 1
         labels = {"route": "/transcribe", "verb": "POST", "status": "499"}
         assert registry.get_sample_value("deepthin_requests_total", labels) == 1
+
+
+async def test_who_asks_is_told_how_many_threads_are_at_work() -> None:
+    told: list[int] = []
+    scheduler, _ = make(on_busy=told.append)
+    gate = Gate()
+    waiting = [asyncio.create_task(scheduler.submit(lane, lane, gate)) for lane in range(3)]
+    await until(lambda: len(gate.batches) == 2)
+    assert told == [1, 2]
+    # All of the threads are at work; a call waits for one of them.
+    call = asyncio.create_task(scheduler.run(lambda: 5))
+    await asyncio.sleep(0.05)
+    assert told == [1, 2, 2]
+    gate.open.set()
+    await asyncio.gather(call, *waiting)
+    await until(lambda: told[-1] == 0)
+    await scheduler.close(1)

@@ -1,0 +1,90 @@
+"""Holds the worker of a job while requests need the processor.
+
+That the kernel gives the worker only what is left over is not enough: what is left over is often the other half of the
+core that a request runs on, and the worker fills the caches that they share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final, Protocol
+
+from service.metrics import Metrics
+
+# The stages of a request are not far apart: no need to let the worker go on in between.
+_CALM_SECONDS: Final = 0.02
+# A service that is never calm still lets its jobs go on a little, and a worker never keeps a lock for long.
+_LONGEST_SECONDS: Final = 2.0
+_TURN_SECONDS: Final = 0.1
+
+
+class Holdable(Protocol):
+    """Something that runs and can be made to stand still."""
+
+    def hold(self) -> None:
+        """Stand still."""
+        ...
+
+    def release(self) -> None:
+        """Go on."""
+        ...
+
+
+class Courtesy:
+    """Told how much work for requests is going on; used from one event loop."""
+
+    def __init__(self, metrics: Metrics, *, cores: int, job_threads: int, wanted: bool) -> None:
+        """Hold workers of `job_threads` threads on a machine of `cores` processors, if that is `wanted`."""
+        self._metrics = metrics
+        self._cores = cores
+        self._job_threads = job_threads
+        self._wanted = wanted
+        self._crowded = asyncio.Event()
+        self._calm = asyncio.Event()
+        self._calm.set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def busy(self, threads: int) -> None:
+        """So many threads work for requests now."""
+        # Up to half of the processors, kernels find each thread a core of its own.
+        crowded = threads > 0 and 2 * (threads + self._job_threads) > self._cores
+        if crowded == self._crowded.is_set():
+            return
+        if crowded:
+            self._crowded.set()
+            self._calm.clear()
+            if self._timer is not None:
+                self._timer.cancel()
+        else:
+            self._crowded.clear()
+            self._timer = asyncio.get_running_loop().call_later(_CALM_SECONDS, self._calm.set)
+
+    @asynccontextmanager
+    async def shown_by(self, worker: Holdable) -> AsyncIterator[None]:
+        """Let `worker` stand back for as long as the context lasts; it runs when that ends."""
+        task = asyncio.create_task(self._mind(worker)) if self._wanted else None
+        try:
+            yield
+        finally:
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+    async def _mind(self, worker: Holdable) -> None:
+        while True:
+            await self._crowded.wait()
+            start = time.perf_counter()
+            worker.hold()
+            try:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._calm.wait(), _LONGEST_SECONDS)
+            finally:
+                worker.release()
+                self._metrics.worker_held.inc(time.perf_counter() - start)
+            if not self._calm.is_set():
+                await asyncio.sleep(_TURN_SECONDS)
