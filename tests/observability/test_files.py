@@ -11,6 +11,9 @@ from typing import Any
 
 import jsonschema
 import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models import dashboard as grafana
 from prometheus_client import CollectorRegistry
 
 from service.metrics import Metrics
@@ -53,6 +56,30 @@ def test_the_dashboard_is_one_for_grafana() -> None:
             check(panel["options"], f"{panel['type']}Options")
         if panel["type"] == Kind.LINES:
             check(panel["fieldConfig"]["defaults"]["custom"], "timeseriesField")
+
+
+def lost(before: Any, after: Any, place: str = "") -> list[str]:
+    """Where `after` lacks something of `before`, or has something else."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        names = [(name, f"{place}.{name}") for name in before]
+        return [
+            there for name, at in names for there in (lost(before[name], after[name], at) if name in after else [at])
+        ]
+    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        pairs = enumerate(zip(before, after, strict=True))
+        return [there for number, pair in pairs for there in lost(*pair, f"{place}[{number}]")]
+    return [] if before == after else [place]
+
+
+def test_grafanas_own_library_reads_all_of_the_dashboard() -> None:
+    """What it knows nothing of, or has another type for, would not come back."""
+    register_default_plugins()
+
+    def again(instance: dict[str, Any]) -> Any:
+        return json.loads(JSONEncoder().encode(grafana.Dashboard.from_json(instance)))
+
+    assert lost(JSON, again(JSON)) == []
+    assert lost({**JSON, "tittle": "x"}, again({**JSON, "tittle": "x"})) == [".tittle"]
 
 
 @pytest.mark.parametrize("change", [{"widht": 3}, {"gridPos": {"x": 0}}, {"type": None}])
