@@ -86,6 +86,14 @@ class ModelKeeper:
         """Whether there is a model of that name."""
         return name in self._store.names()
 
+    def removable(self, model: HostedModel) -> bool:
+        """Whether `delete` would take that model away."""
+        return (
+            model.name != self._hub.default_name
+            and model.state is not ModelState.UNLOADING
+            and self._is_ours(model.name)
+        )
+
     def require_replaceable(self, name: str) -> None:
         """See that the model `name` may be replaced.
 

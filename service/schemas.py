@@ -133,6 +133,9 @@ class ModelAnswer(BaseModel):
     )
     reason: str | None = Field(description="Why the model is not ready.")
     default: bool = Field(description="Whether the alias 'default' means this model.")
+    removable: bool = Field(
+        description="Whether it can be deleted: it did not come with DeepThin, nor is it the default."
+    )
     description: str | None = None
     family: str | None = None
     method: str | None = Field(default=None, description="Compression method; 'dense' for none.")
@@ -159,10 +162,14 @@ class ModelAnswer(BaseModel):
     attribution: str | None = None
 
     @classmethod
-    def of(cls, model: HostedModel, hub: Hub) -> ModelAnswer:
+    def of(cls, model: HostedModel, hub: Hub, *, removable: bool) -> ModelAnswer:
         """The answer for `model` of `hub`."""
         answer = cls(
-            name=model.name, state=model.state, reason=model.reason or None, default=model.name == hub.default_name
+            name=model.name,
+            state=model.state,
+            reason=model.reason or None,
+            default=model.name == hub.default_name,
+            removable=removable,
         )
         manifest = model.manifest
         if manifest is None:
@@ -204,6 +211,7 @@ class MethodAnswer(BaseModel):
     summary: str
     smallest: float = Field(description="Least relative size of a weight of 1024 x 1024; others differ a little.")
     largest: float = Field(description="Largest relative size; where both are about the same, no size need be given.")
+    ranked: bool = Field(description="Whether it takes a rank beside the size.")
 
 
 class OptionsAnswer(BaseModel):
@@ -211,6 +219,7 @@ class OptionsAnswer(BaseModel):
 
     methods: list[MethodAnswer]
     corpora: list[str] = Field(description="Names that calibration and evaluation may have, besides 'upload'.")
+    fine_tuning: bool = Field(description="Whether results can be fine-tuned here, for which PyTorch is needed.")
     max_checkpoint_bytes: int
     max_corpus_bytes: int
 

@@ -6,17 +6,17 @@ import { fillChecks, fillSelect } from "./choices.js";
 import { byId, h, say } from "./dom.js";
 import { bytes, percent } from "./format.js";
 import { refreshJobs } from "./jobs.js";
+import { anyMethods, hasOneSize, methodCalled, methodChoices, setMethods } from "./methods.js";
 import { clearProblem, sentence, showProblem } from "./problem.js";
+import { arrangeRules, startRules } from "./rules.js";
 import { complaint, goal, spec } from "./spec.js";
 
-// Both ends of what a method can do are this close: it has one size.
-const ONE_SIZE = 1.05;
-let methods = [];
 let sending = false;
 
 export function startCompress() {
   const form = byId("compress-form");
   onModels(showSources);
+  startRules();
   form.addEventListener("change", arrange);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
@@ -27,11 +27,12 @@ export function startCompress() {
 
 // Asks what can be had here; once is enough.
 export async function loadOptions() {
-  if (methods.length) return;
+  if (anyMethods()) return;
   try {
     const options = await json("/compress");
-    methods = options.methods;
-    fillSelect(byId("method"), methods.map(({ name }) => [name, name]), "deepthin");
+    setMethods(options.methods);
+    fillSelect(byId("method"), methodChoices(), "deepthin");
+    offerFineTuning(options.fine_tuning);
     for (const kind of ["calibration", "evaluation"]) {
       const box = byId(`${kind}-corpora`);
       fillChecks(box, kind, options.corpora.map((name) => [name, name]), []);
@@ -49,16 +50,25 @@ function showSources() {
   arrange();
 }
 
+function offerFineTuning(possible) {
+  byId("fine-tune").disabled = !possible;
+  if (!possible) byId("fine-tune-hint").textContent = "Not possible here: the service runs without PyTorch.";
+}
+
 function arrange() {
   const [file] = byId("checkpoint").files;
   byId("checkpoint-field").hidden = byId("source").value !== "";
   byId("config-field").hidden = byId("source").value !== "" || !file?.name.toLowerCase().endsWith(".safetensors");
   byId("goal-method").hidden = goal() !== "method";
   byId("goal-budget").hidden = goal() !== "budget";
-  const method = methods.find(({ name }) => name === byId("method").value);
+  byId("rules-box").hidden = goal() !== "method";
+  byId("fine-tune-fields").hidden = !byId("fine-tune").checked;
+  arrangeRules();
+  const method = methodCalled(byId("method").value);
   if (!method) return;
-  const fixed = method.largest < ONE_SIZE * method.smallest;
+  const fixed = hasOneSize(method);
   byId("size").disabled = fixed;
+  byId("rank-field").hidden = !method.ranked;
   byId("method-hint").textContent = `${sentence(method.summary)} ${fixed ? `One size: ${percent(method.largest)}.` : `From about ${percent(method.smallest, 2)}.`}`;
 }
 

@@ -1,6 +1,6 @@
 // The view Models: the plot, the table, and what can be done to a model.
 
-import { json, save } from "./api.js";
+import { save, send } from "./api.js";
 import { canAnswer, catalogue, onModels, refreshModels } from "./catalogue.js";
 import { fillSelect } from "./choices.js";
 import { ask } from "./confirm.js";
@@ -29,13 +29,18 @@ export async function promote(model, problem = byId("models-problem")) {
   return change(`${path}?accept_quarantined=true`, problem);
 }
 
-async function change(path, problem = byId("models-problem")) {
+async function remove(model) {
+  const text = "It answers no more, and its files are deleted. This cannot be undone.";
+  if (await ask(`Delete ${model.name}?`, text, "Delete")) await change(`/models/${encodeURIComponent(model.name)}`, byId("models-problem"), "DELETE");
+}
+
+async function change(path, problem = byId("models-problem"), method = "POST") {
   clearProblem(problem);
   try {
-    await json(path, { method: "POST" });
+    await send(path, { method });
     return true;
   } catch (error) {
-    showProblem(problem, error, () => change(path, problem));
+    showProblem(problem, error, () => change(path, problem, method));
     return false;
   } finally {
     await refreshModels();
@@ -93,7 +98,8 @@ function drawTable(models) {
   const rows = chosen ? models.toSorted((one, other) => compare(chosen.value(one), chosen.value(other))) : models;
   const focused = document.activeElement?.dataset?.key;
   box.replaceChildren(models.length ? table("All models", shown, rows) : h("p", { class: "empty" }, "No models are hosted here."));
-  if (focused) box.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
+  // What had the focus may be gone, as a model that was deleted.
+  if (focused) (box.querySelector(`[data-key="${CSS.escape(focused)}"]`) ?? box).focus();
 }
 
 function compare(one, other) {
@@ -135,7 +141,8 @@ function actions(model) {
   return h("div", { class: "row" },
     model.family ? button(".zip", "Download the package of", () => download(model, "package", "zip")) : null,
     model.family ? button(".dtz", "Download the small stream of", () => download(model, "transport", "dtz")) : null,
-    usable ? button("Make default", "Make default:", () => promote(model)) : null);
+    usable ? button("Make default", "Make default:", () => promote(model)) : null,
+    model.removable ? button("Delete", "Delete", () => remove(model)) : null);
 }
 
 async function download(model, format, ending) {

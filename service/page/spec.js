@@ -2,6 +2,7 @@
 
 import { checkedValues } from "./choices.js";
 import { byId } from "./dom.js";
+import { ruleTexts } from "./rules.js";
 
 // Why the fields cannot be sent: {param, message}, or null.
 export function complaint() {
@@ -10,7 +11,8 @@ export function complaint() {
     const hidden = input.closest("[hidden]") !== null;
     if (!hidden && input.validity.badInput) return { param: input.closest("[data-param]").dataset.param, message: "This is not a number." };
   }
-  return null;
+  const sizeless = goal() === "method" ? ruleTexts().findIndex(({ size }) => size === "") : -1;
+  return sizeless < 0 ? null : { param: `spec.compress.${sizeless}.size`, message: "Give the size." };
 }
 
 export function spec() {
@@ -24,6 +26,13 @@ export function spec() {
   } else {
     put(wish, "method", byId("method").value);
     if (!byId("size").disabled) put(wish, "size", scaled("size", 0.01));
+    if (!byId("rank-field").hidden) put(wish, "rank", scaled("rank", 1));
+    put(wish, "compress", rules());
+  }
+  if (byId("fine-tune").checked) {
+    wish.fine_tune = {};
+    put(wish.fine_tune, "epochs", scaled("epochs", 1));
+    put(wish.fine_tune, "learning_rate", scaled("learning-rate", 1));
   }
   for (const kind of ["calibration", "evaluation"]) {
     const corpora = checkedValues(byId(`${kind}-corpora`));
@@ -37,14 +46,25 @@ export function spec() {
 
 export const goal = () => byId("compress-form").elements.goal.value;
 
+function rules() {
+  const found = ruleTexts().map(({ pattern, method, size, rank }) => {
+    const rule = { pattern, method };
+    put(rule, "size", number(size, 0.01));
+    put(rule, "rank", number(rank, 1));
+    return rule;
+  });
+  return found.length ? found : null;
+}
+
 function put(wish, field, value) {
   if (value !== "" && value !== null) wish[field] = value;
 }
 
-function scaled(id, factor, whole = false) {
-  const { value } = byId(id);
-  if (value === "") return null;
-  const number = Number(value) * factor;
+const scaled = (id, factor, whole = false) => number(byId(id).value, factor, whole);
+
+function number(text, factor, whole = false) {
+  if (text === "" || text === null) return null;
+  const value = Number(text) * factor;
   // Twelve digits: so that 0.1 % does not become 0.0009999999999999998.
-  return whole ? Math.round(number) : Number(number.toPrecision(12));
+  return whole ? Math.round(value) : Number(value.toPrecision(12));
 }

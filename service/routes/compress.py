@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import APIRouter, Depends, Request, Response
 
@@ -15,10 +16,14 @@ from service.schemas import ErrorAnswer, JobAnswer, MethodAnswer, OptionsAnswer
 from service.security import require_key
 from service.settings import Settings
 
+if TYPE_CHECKING:
+    from models.compression.base import Method
+
 PATH: Final = "/compress"
 
 # Inputs and outputs of a layer that is neither small nor large.
 _TYPICAL: Final = 1024
+_SMALL: Final = 64
 
 router = APIRouter(tags=["compression"], dependencies=[Depends(require_key)])
 
@@ -95,6 +100,7 @@ async def options(request: Request) -> OptionsAnswer:
     return OptionsAnswer(
         methods=methods,
         corpora=list(corpora),
+        fine_tuning=find_spec("torch") is not None,
         max_checkpoint_bytes=settings.max_checkpoint_bytes,
         max_corpus_bytes=settings.max_corpus_bytes,
     )
@@ -106,8 +112,27 @@ def _methods() -> list[MethodAnswer]:
     answers = []
     for method in METHODS.values():
         smallest, largest = method.sizes(_TYPICAL, _TYPICAL)
-        answers.append(MethodAnswer(name=method.name, summary=method.summary, smallest=smallest, largest=largest))
+        answers.append(
+            MethodAnswer(
+                name=method.name,
+                summary=method.summary,
+                smallest=smallest,
+                largest=largest,
+                ranked=_takes_rank(method),
+            )
+        )
     return answers
+
+
+def _takes_rank(method: Method) -> bool:
+    from models.compression.base import CompressionError
+
+    _, largest = method.sizes(_SMALL, _SMALL)
+    try:
+        one, two = (method.plan(_SMALL, _SMALL, min(1.0, largest), rank=rank) for rank in (1, 2))
+    except CompressionError:
+        return False
+    return one != two
 
 
 @router.post(

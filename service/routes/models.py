@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse, StreamingResponse
 from ops.errors import DeepThinError
 from service.downloads import StreamPacker, package_zip
 from service.errors import InvalidParameterError, NotFoundError, NoTransportError
-from service.hub import Hub
+from service.hub import HostedModel, Hub
 from service.keeper import TRANSPORT_FILE, ModelKeeper
 from service.routes.parameters import flag, parameter, refuse_others
 from service.schemas import ErrorAnswer, ModelAnswer, ModelsAnswer
@@ -26,11 +26,16 @@ def _error(text: str) -> dict[str, Any]:
     return {"model": ErrorAnswer, "description": text}
 
 
+def _answer(request: Request, model: HostedModel) -> ModelAnswer:
+    keeper: ModelKeeper = request.app.state.keeper
+    return ModelAnswer.of(model, request.app.state.hub, removable=keeper.removable(model))
+
+
 @router.get("/models", response_model=ModelsAnswer, summary="List the models")
 async def list_models(request: Request) -> ModelsAnswer:
     """All models, the default first: those that failed to load and those that are kept for download included."""
     hub: Hub = request.app.state.hub
-    return ModelsAnswer(default=hub.default_name, models=[ModelAnswer.of(model, hub) for model in hub.models()])
+    return ModelsAnswer(default=hub.default_name, models=[_answer(request, model) for model in hub.models()])
 
 
 @router.get(
@@ -42,7 +47,7 @@ async def list_models(request: Request) -> ModelsAnswer:
 async def show_model(request: Request, name: str) -> ModelAnswer:
     """One model; `default` is the default."""
     hub: Hub = request.app.state.hub
-    return ModelAnswer.of(hub.get(name), hub)
+    return _answer(request, hub.get(name))
 
 
 @router.delete(
@@ -134,11 +139,9 @@ async def download_model(request: Request, name: str) -> Response:
 )
 async def promote_model(request: Request, name: str) -> ModelAnswer:
     """The alias `default` means this model from now on, restarts included; one that is not hosted is hosted first."""
-    hub: Hub = request.app.state.hub
     keeper: ModelKeeper = request.app.state.keeper
     refuse_others(request, {"accept_quarantined"})
-    model = await keeper.promote(name, accept_quarantined=flag(request, "accept_quarantined"))
-    return ModelAnswer.of(model, hub)
+    return _answer(request, await keeper.promote(name, accept_quarantined=flag(request, "accept_quarantined")))
 
 
 @router.post(
@@ -149,6 +152,5 @@ async def promote_model(request: Request, name: str) -> ModelAnswer:
 )
 async def roll_back(request: Request) -> ModelAnswer:
     """Undoes the last promotion; again for the one before it."""
-    hub: Hub = request.app.state.hub
     keeper: ModelKeeper = request.app.state.keeper
-    return ModelAnswer.of(await keeper.roll_back(), hub)
+    return _answer(request, await keeper.roll_back())

@@ -30,7 +30,10 @@ def fill(page: Any, view: str) -> None:
         page.wait_for_selector(".point")
     if view == "compress":
         page.wait_for_selector("#method option[value=int8]", state="attached")
-        page.click("#compress-form summary")
+        for summary in page.locator("#compress-form summary").all():
+            summary.click()
+        page.check("#fine-tune")
+        page.click("#add-rule")
         page.click("#compress-form button[type=submit]")
         page.wait_for_selector("#checkpoint-problem")
 
