@@ -58,6 +58,23 @@ Shape choose_shape(size_t values, size_t lanes, Fft::Lanes use) {
   return best;
 }
 
+// Multiplications and additions of a butterfly there and back: those of kernels_fft.inl.
+struct Flops {
+  double split, join;
+};
+Flops flops_of(size_t radix) {
+  switch (radix) {
+    case 2:
+      return {12, 10};
+    case 3:
+      return {28, 28};
+    case 4:
+      return {48, 34};
+    default:
+      return {76, 76};
+  }
+}
+
 Angles children(const Angles& angles, size_t radix) {
   Angles found;
   for (const double angle : angles)
@@ -149,6 +166,13 @@ Fft::Fft(size_t values, size_t lanes, Lanes use, const float* Wf, size_t r, size
     }
   }
   view_.spectrum = spectrum_.data();
+
+  join_flops_ = 6 * double(view_.length);
+  for (size_t i = 0; i + 1 < angles.size(); ++i) {
+    const size_t radix = angles[i + 1].size() / angles[i].size();
+    split_flops_ += flops_of(radix).split * double(view_.length / radix);
+    join_flops_ += flops_of(radix).join * double(view_.length / radix);
+  }
 }
 
 double Fft::operations(size_t values, size_t lanes, Lanes use, size_t r) {

@@ -27,8 +27,13 @@ class Fft {
   // What a correlation with r rows of Wf takes, in vector multiply-adds of one that takes the taps one by one.
   static double operations(size_t values, size_t lanes, Lanes use, size_t r);
 
+  // Multiplications and additions of a row, and bytes of the constants.
+  double flops(size_t r) const { return split_flops_ + double(r) * join_flops_; }
+  size_t bytes() const { return sizeof(float) * (twiddles_.size() + across_.size() + spectrum_.size()); }
+
  private:
   FftView view_{};
+  double split_flops_ = 0, join_flops_ = 0;
   std::vector<float> twiddles_, across_, spectrum_;
 };
 

@@ -48,6 +48,8 @@ struct PlanView {
 
 // Groups of a packed plan split their outputs into chunks of at most this many, each kept in registers.
 constexpr size_t kRowChunk = 12;
+// Independent multiply-adds of `multiply_adds`.
+constexpr size_t kMeasuredChains = 12;
 // Offsets held in registers at a time, in vectors.
 constexpr size_t kBlock = 8;
 
@@ -129,6 +131,10 @@ struct Kernels {
 
   // Any geometry, one row, outputs [first, last): short dot products straight from the definition.
   void (*direct)(const PlanView&, const float* x, const Epilogue&, float* y, size_t first, size_t last);
+
+  // What the processor can do at most: see kernels_measure.inl.
+  float (*multiply_adds)(size_t rounds);
+  float (*read_values)(const float* from, size_t count);
 
   // Adds the bias to `count` finished sums and applies the activation.
   void (*finish)(float* y, size_t count, const Epilogue&);

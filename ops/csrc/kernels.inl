@@ -368,11 +368,12 @@ void direct(const PlanView& p, const float* x, const Epilogue& epilogue, float* 
 
 #include "kernels_fft.inl"
 #include "kernels_gates.inl"
+#include "kernels_measure.inl"
 #include "kernels_tiled.inl"
 
 #define DEEPTHIN_KERNEL_TABLE(name)                                                                                \
   {                                                                                                                \
     name, LANES, &training::kSteps, &kGates, &kStored, correlate_row, band_row, finish_row, narrow_row,            \
         load_lanes, correlate_lanes, band_lanes, narrow_lanes, store_lanes, fft_rows_split, fft_rows_join,         \
-        fft_row_split, fft_row_join, direct, finish                                                                \
+        fft_row_split, fft_row_join, direct, multiply_adds, read_values, finish                                                              \
   }

@@ -1,6 +1,7 @@
 #include "plan.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <stdexcept>
 #include <string>
@@ -12,6 +13,9 @@ namespace {
 
 // Longer signals would leave every cache at every level.
 constexpr size_t kMostTransformed = size_t{1} << 17;
+
+// Vector multiply-adds that take as long as what a row or a block of rows needs for a vector of factors, or for an output.
+constexpr double kRowEntry = 1.5, kRowOutput = 5, kLaneEntry = 1, kLaneOutput = 18;
 
 }  // namespace
 
@@ -35,8 +39,10 @@ Plan::Plan(const Kernels& kernels, size_t Q, size_t R, size_t m, size_t n, size_
   view_.max_count = chunks_of(view_.offsets(), n);
   if (round_up(n, kernels.lanes) > 2 * std::min(R, view_.period))
     path_ = n <= R && n < 4 * kernels.lanes ? Path::kNarrow : Path::kDirect;
-  work_ = r * (direct() ? Q * R : n * Q + chunks_of(Q * R, n) + R);
-  if (direct()) return;
+  if (direct()) {
+    work_ = r * Q * R;
+    return;
+  }
   choose_transforms(Wf);
   find_outputs(Wf);
   if (!narrow()) {
@@ -46,6 +52,7 @@ Plan::Plan(const Kernels& kernels, size_t Q, size_t R, size_t m, size_t n, size_
     for (size_t j = 0; j < r; ++j)
       for (size_t i = 0; i < m; ++i) ranks_[j * m + i] = Xf[i * r + j];
   }
+  choose_lanes();
 }
 
 PlanView Plan::view(const float* Xf, const float* Wf) const {
@@ -75,6 +82,40 @@ void Plan::choose_transforms(const float* Wf) {
   };
   choose(Fft::Lanes::kAcross, taps / double(lanes), row_fft_);
   choose(Fft::Lanes::kRows, taps, rows_fft_);
+}
+
+void Plan::choose_lanes() {
+  const size_t lanes = kernels_->lanes;
+  const PlanCosts row = costs(false), block = costs(true);
+  const double one = row.correlation_operations + row.band_operations;
+  work_ = size_t(one) * lanes;
+  const double worth = 1.1 * (block.correlation_operations + block.band_operations) / one;
+  fewest_lanes_ = std::clamp(size_t(std::ceil(worth)), size_t{2}, lanes);
+  if (const auto forced = ForcedPath::from_environment().lanes) fewest_lanes_ = *forced ? 1 : SIZE_MAX;
+}
+
+PlanCosts Plan::costs(bool in_lanes) const {
+  const double lanes = double(kernels_->lanes), rows = in_lanes ? lanes : 1;
+  const double taps = double(view_.r * view_.n) * double(view_.Q);
+  const double entries = double(view_.r) * (double(view_.Q) * double(view_.R) / double(view_.n) + double(view_.R));
+  const std::optional<Fft>& fft = in_lanes ? rows_fft_ : row_fft_;
+  PlanCosts costs{};
+  if (fft) {
+    costs.correlation_operations =
+        Fft::operations(view_.offsets(), kernels_->lanes, in_lanes ? Fft::Lanes::kRows : Fft::Lanes::kAcross, view_.r);
+    costs.correlation_flops = fft->flops(view_.r) * rows;
+    costs.bytes = double(fft->bytes());
+  } else {
+    costs.correlation_operations = taps * rows / lanes;
+    costs.correlation_flops = 2 * taps * rows;
+    costs.bytes = double(view_.r * view_.n * sizeof(float));
+  }
+  const double factors = narrow() ? entries : double(packed_.size());
+  costs.band_operations = in_lanes ? entries * kLaneEntry + double(view_.R) * kLaneOutput
+                                   : factors / lanes * kRowEntry + double(view_.R) * kRowOutput;
+  costs.band_flops = 2 * entries * rows;
+  costs.bytes += double((narrow() ? view_.r * view_.m : packed_.size()) * sizeof(float));
+  return costs;
 }
 
 void Plan::find_outputs(const float* Wf) {

@@ -14,6 +14,13 @@ namespace deepthin {
 // Throws std::invalid_argument where an m x n matrix cannot fill a Q x R matrix.
 void check_fills(size_t Q, size_t R, size_t m, size_t n);
 
+// What one row costs, or one block of `lanes` rows.
+struct PlanCosts {
+  double correlation_operations, band_operations;  // about as many vector multiply-adds as take as long
+  double correlation_flops, band_flops;            // multiplications and additions of the result, or of its transform
+  double bytes;                                    // constants read
+};
+
 class Plan {
  public:
   // Xf is m x r and Wf is r x n, row by row. Throws std::invalid_argument where they cannot fill a Q x R matrix.
@@ -32,20 +39,25 @@ class Plan {
   bool narrow() const { return path_ == Path::kNarrow; }
   bool direct() const { return path_ == Path::kDirect; }
 
-  // Multiply-adds per input row.
+  // Multiply-adds per input row, as far as they take time.
   size_t work() const { return work_; }
+
+  PlanCosts costs(bool lanes) const;
+  // Rows from which on a block of lanes costs less than one row after the other.
+  size_t fewest_lanes() const { return fewest_lanes_; }
 
  private:
   enum class Path { kPacked, kNarrow, kDirect };
 
   void choose_transforms(const float* Wf);
+  void choose_lanes();
   void find_outputs(const float* Wf);
   void pack(const float* Xf);
 
   const Kernels* kernels_;
   PlanView view_{};
   Path path_ = Path::kPacked;
-  size_t work_ = 0;
+  size_t work_ = 0, fewest_lanes_ = 0;
   std::optional<Fft> row_fft_, rows_fft_;
   std::vector<int32_t> first_output_;
   std::vector<float> taps_, packed_, ranks_;

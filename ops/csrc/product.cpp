@@ -45,19 +45,22 @@ void Product::multiply(const PlanView& view, Rows<const float> x, size_t count, 
   ScratchPool::Buffer buffer(*pool_, scratch_floats(step));
   float* scratch = buffer.take(0);
   const Parallel* slices = share ? &parallel : nullptr;
-  for (size_t first = 0; first < count; first += step) {
-    const size_t rows = std::min(step, count - first);
-    if (use_lanes(rows))
-      lane_rows(view, x, first, rows, epilogue, y, scratch, slices);
-    else
-      for (size_t i = first; i < first + rows; ++i) one_row(view, x[i], epilogue, y[i], scratch, slices);
-  }
+  for (size_t first = 0; first < count; first += step)
+    block(view, x, first, std::min(step, count - first), epilogue, y, scratch, slices);
 }
 
 void Product::multiply_here(const PlanView& view, Rows<const float> x, size_t first, size_t count,
                             const Epilogue& epilogue, Rows<float> y, float* scratch) const {
-  if (use_lanes(count)) return lane_rows(view, x, first, count, epilogue, y, scratch, nullptr);
-  for (size_t i = first; i < first + count; ++i) one_row(view, x[i], epilogue, y[i], scratch, nullptr);
+  block(view, x, first, count, epilogue, y, scratch, nullptr);
+}
+
+void Product::block(const PlanView& view, Rows<const float> x, size_t first, size_t count, const Epilogue& epilogue,
+                    Rows<float> y, float* scratch, const Parallel* parallel) const {
+  // The rows that are left over when lanes are filled may be too few for a block of their own.
+  const size_t over = count % plan_.kernels().lanes;
+  const size_t side_by_side = !use_lanes(count) ? 0 : use_lanes(over) ? count : count - over;
+  if (side_by_side) lane_rows(view, x, first, side_by_side, epilogue, y, scratch, parallel);
+  for (size_t i = first + side_by_side; i < first + count; ++i) one_row(view, x[i], epilogue, y[i], scratch, parallel);
 }
 
 void Product::correlate_row(const PlanView& view, const float* x, float* offsets, size_t stride, Pieces pieces,

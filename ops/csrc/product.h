@@ -51,8 +51,12 @@ class Product {
   // Rows that one thread takes at a time.
   size_t rows_per_task(size_t count) const;
 
+  // Whether so many rows are worked on side by side, and not one after the other.
+  bool use_lanes(size_t count) const { return !plan_.direct() && count >= plan_.fewest_lanes(); }
+
  private:
-  bool use_lanes(size_t count) const { return !plan_.direct() && 2 * count > plan_.kernels().lanes; }
+  void block(const PlanView&, Rows<const float> x, size_t first, size_t count, const Epilogue&, Rows<float> y,
+             float* scratch, const Parallel* parallel) const;
   void one_row(const PlanView&, const float* x, const Epilogue&, float* y, float* scratch,
                const Parallel* parallel) const;
   // The offsets of all ranks, `stride` floats apart.
