@@ -234,6 +234,25 @@ class ConvMethod(Protocol):
         ...
 
 
+@runtime_checkable
+class TableMethod(Protocol):
+    """What a `Method` has besides, where columns of a compressed weight can be looked up without the others."""
+
+    def export_lookup(self, compressed: Compressed, builder: GraphBuilder, name: str, indices: str) -> str:
+        """Add what gives columns of the weight [Q, R] to a graph.
+
+        Args:
+            compressed: the weight.
+            builder: the graph.
+            name: the weight's name.
+            indices: name of whole numbers [count], of columns.
+
+        Returns:
+            The name of the columns, [Q, count].
+        """
+        ...
+
+
 def relative_error(weight: Matrix, approximation: Matrix) -> float:
     """Frobenius norm of the difference by that of `weight`; 0 for an exact copy of a zero matrix."""
     difference = float(np.linalg.norm(weight.astype(np.float64) - approximation))

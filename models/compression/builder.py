@@ -51,6 +51,12 @@ class OnnxBuilder:
         """A builder for the body of a node of this graph, which may not use a name twice either."""
         return OnnxBuilder(self._taken)
 
+    def body(self) -> OnnxBuilder:
+        """A builder for the nodes of a body of this graph, whose constants go to this graph."""
+        body = OnnxBuilder(self._taken)
+        body.initializers, body.domains, body._known = self.initializers, self.domains, self._known
+        return body
+
     def name(self, wish: str) -> str:
         """A name that nothing else has."""
         return self._free(wish)

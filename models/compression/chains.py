@@ -22,9 +22,10 @@ from models.compression.base import (
 )
 from models.compression.calibrate import Calibrator
 from models.compression.export import bias_of
+from models.compression.folding import attributes, values
 from models.compression.narrowing import ChainLayer, Inputs, narrow, plan_chain
 from models.compression.network import Layer, Network, with_weights
-from models.compression.normalise import attributes, consumers, values
+from models.compression.normalise import consumers
 
 NAME: Final = "same-size"
 _CHAIN: Final = "chain"
@@ -226,7 +227,7 @@ def _index(kept: Array) -> Array:
 
 
 def _plain(network: Network, layer: Layer) -> bool:
-    if layer.op not in ("MatMul", "Gemm") or len(layer.nodes) != 1:
+    if layer.op not in ("MatMul", "Gemm") or len(layer.nodes) != 1 or layer.lookups or layer.inside:
         return False
     fixed = attributes(network.nodes(layer)[0])
     return not fixed.get("transA", 0) and fixed.get("alpha", 1.0) == 1.0 and fixed.get("beta", 1.0) == 1.0

@@ -14,8 +14,8 @@ from onnx import TensorProto
 
 from models.compression.archive import Archive
 from models.compression.base import CompressionError
+from models.compression.bodies import inner_graphs
 from models.compression.external import take_in
-from models.compression.normalise import inner_graphs
 from models.package import GRAPH_FILE, MANIFEST_FILE, Manifest, parse_manifest
 
 MAX_BYTES: Final = 1 << 30

@@ -13,8 +13,9 @@ from models.compression.base import Array, Compressed, Plan, relative_error
 from models.compression.calibrate import Calibrator
 from models.compression.directions import RECURRENT
 from models.compression.export import bias_of
-from models.compression.network import Layer, Network, as_stored, with_weights
-from models.compression.normalise import attributes, consumers, values
+from models.compression.folding import attributes, values
+from models.compression.network import LOOKED_UP, Layer, Network, as_stored, with_weights
+from models.compression.normalise import consumers
 from models.compression.registry import method
 
 
@@ -58,7 +59,8 @@ def compress_layer(
     moments = calibrator.moments(layer, so_far)
     bias = free_bias(network, layer)
     inner = moments.centred() if bias is not None else moments
-    target = weight if so_far is None else inner.target(weight)
+    # What is looked up in the weight too must stay what it is.
+    target = weight if so_far is None or layer.lookups else inner.target(weight)
     draft = chosen.compress(target, plan, inner.calibration())
     approximation = chosen.decompress(draft)
     error = inner.output_error(weight, approximation)
@@ -80,7 +82,7 @@ def approximated(network: Network, results: Mapping[str, Compressed], changed: M
 def free_bias(network: Network, layer: Layer) -> str | None:
     """The bias that may be changed along with a weight: one of R values that nothing else uses."""
     nodes = network.nodes(layer)
-    if len(nodes) != 1:
+    if len(nodes) != 1 or layer.op == LOOKED_UP:
         return None
     name = bias_of(network, layer, nodes[0])
     if name is None or consumers(network.model.graph)[name] != 1:

@@ -2,8 +2,8 @@
 
 What ONNX Runtime's quantisation tools write is recognised: `DequantizeLinear` of a constant weight, `QLinearMatMul`,
 `QLinearConv`, `MatMulInteger` or `ConvInteger` between `DynamicQuantizeLinear` and the products with the scales, fused
-into `DynamicQuantizeMatMul` too, and `MatMulNBits` with 4 or 8 bits. The rounding of inputs by `DynamicQuantizeLinear`
-goes with it.
+into `DynamicQuantizeMatMul` too, `MatMulNBits` with 4 or 8 bits, and constants cast, multiplied and added to. The
+rounding of inputs by `DynamicQuantizeLinear` goes with it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from models.compression.base import Array
+from models.compression.bodies import graphs, places
 
 _SUFFIX: Final = "_quantized"  # what ONNX Runtime's tools put behind a weight's name
+_MOVED: Final = ("Gather", "Transpose")  # between a table of integers and the DequantizeLinear of what comes of it
+_ARITHMETIC: Final = {"Mul": np.multiply, "Add": np.add, "Sub": np.subtract}
 _INTEGERS: Final = (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT16, TensorProto.UINT16, TensorProto.INT32)
 
 
@@ -36,20 +39,22 @@ class _Dequantiser:
     def __init__(self, graph: onnx.GraphProto) -> None:
         self._graph = graph
         self._stored = {tensor.name: tensor for tensor in graph.initializer}
-        self._made = {name: node for node in graph.node for name in node.output}
+        self._nodes = [place.node for place in places(graph)]
+        self._made = {name: node for node in self._nodes for name in node.output}
         self._readers: dict[str, list[NodeProto]] = {}
-        for node in graph.node:
+        for node in self._nodes:
             for name in node.input:
                 self._readers.setdefault(name, []).append(node)
-        self._outputs = {value.name for value in graph.output}
-        self._taken = set(self._stored) | set(self._made) | {value.name for value in graph.input}
+        self._outputs = {value.name for each in graphs(graph) for value in each.output}
+        self._taken = set(self._stored) | set(self._made)
+        self._taken |= {value.name for each in graphs(graph) for value in each.input}
         self._weights: dict[tuple[str, ...], str] = {}
         self._bytes: dict[str, int] = {}
         # Nodes to put in the place of one that makes a value, by the value's name.
         self._instead: dict[str, list[NodeProto]] = {}
 
     def run(self) -> dict[str, int]:
-        for node in self._graph.node:
+        for node in self._nodes:
             if node.op_type in ("MatMulInteger", "ConvInteger"):
                 self._integer(node)
             elif node.op_type == "DynamicQuantizeMatMul" and node.domain == "com.microsoft":
@@ -60,13 +65,16 @@ class _Dequantiser:
                 self._linear(node)
             elif node.op_type == "DequantizeLinear":
                 self._constant(node)
+            elif node.op_type == "Cast":
+                self._arithmetic(node)
         if not self._instead:
             return {}
-        nodes = []
-        for node in self._graph.node:
-            nodes += self._instead.get(node.output[0], [node])
-        del self._graph.node[:]
-        self._graph.node.extend(nodes)
+        for each in graphs(self._graph):
+            nodes = []
+            for node in each.node:
+                nodes += self._instead.get(node.output[0], [node]) if node.output else [node]
+            del each.node[:]
+            each.node.extend(nodes)
         return self._bytes
 
     def _integer(self, node: NodeProto) -> None:
@@ -164,9 +172,39 @@ class _Dequantiser:
         if fixed.get("block_size", 0) or node.output[0] in self._outputs:
             return
         zero = node.input[2] if len(node.input) > 2 else ""
+        behind = self._made.get(node.input[0])
+        if behind is not None and behind.op_type in _MOVED and behind.input[0] in self._stored:
+            steps = self._array(node.input[1])
+            # Rows and axes that only change places: the values are the same before and after where the scale is one.
+            weight = None if steps is None or steps.size != 1 else self._weight(behind.input[0], node.input[1], zero, 0)
+            if weight is not None:
+                moved = helper.make_node(behind.op_type, [weight, *behind.input[1:]], [node.output[0]])
+                moved.attribute.extend(behind.attribute)
+                self._instead[node.output[0]] = [moved]
+            return
         weight = self._weight(node.input[0], node.input[1], zero, int(fixed.get("axis", 1)))
         if weight is not None:
             self._instead[node.output[0]] = [helper.make_node("Identity", [weight], [node.output[0]])]
+
+    def _arithmetic(self, node: NodeProto) -> None:
+        """Integers cast to floats, times and plus constants."""
+        tensor = self._stored.get(node.input[0])
+        whole = tensor is not None and tensor.data_type in _INTEGERS and len(tensor.dims) > 1
+        if not whole or next(each.i for each in node.attribute if each.name == "to") != TensorProto.FLOAT:
+            return
+        assert tensor is not None
+        integers = numpy_helper.to_array(tensor)
+        result, end = integers.astype(np.float64), node.output[0]
+        while (step := self._sole_reader(end)) is not None and step.op_type in _ARITHMETIC:
+            left, right = (result if name == end else self._array(name) for name in step.input)
+            if left is None or right is None or np.broadcast_shapes(left.shape, right.shape) != result.shape:
+                break
+            result, end = _ARITHMETIC[step.op_type](left, right), step.output[0]
+        if end in self._outputs or end == node.output[0]:
+            return
+        made = self._add(node.input[0], result)
+        self._bytes[made] = integers.nbytes
+        self._instead[end] = [helper.make_node("Identity", [made], [end])]
 
     def _put(self, node: NodeProto, y: str, inputs: list[str]) -> None:
         layer = helper.make_node(node.op_type.removesuffix("Integer"), inputs, [y], name=node.name)
@@ -184,7 +222,7 @@ class _Dequantiser:
         values = numpy_helper.to_array(tensor)
         shaped = [_along(each, values.ndim, axis) for each in (steps, middle)]
         try:
-            result = np.broadcast_to((values.astype(np.float64) - shaped[1]) * shaped[0], values.shape)
+            result = np.broadcast_to((values - shaped[1]) * shaped[0], values.shape)
         except ValueError:
             return None
         made = self._weights[name, scale, zero] = self._add(name, result)

@@ -13,16 +13,17 @@ RECURRENT: Final = ("GRU", "LSTM")
 _FIRST: Final = -(1 << 62)  # behind the first step, counted backwards
 
 
-def unroll_directions(graph: onnx.GraphProto) -> None:
-    """Replace, in place, each GRU and LSTM with constant weights that runs backwards too.
+def unroll_directions(root: onnx.GraphProto, graph: onnx.GraphProto) -> None:
+    """Replace, in place, each GRU and LSTM of `graph` with constant weights that runs backwards too.
 
-    Those with `sequence_lens`, peepholes, activations of their own or another layout stay as they are.
+    Those with `sequence_lens`, peepholes, activations of their own or another layout stay as they are. The weights are
+    initialisers of `root`, the graph itself or the outermost one around it.
     """
-    stored = {tensor.name: tensor for tensor in graph.initializer}
+    stored = {tensor.name: tensor for tensor in root.initializer}
     nodes: list[NodeProto] = []
     for node in graph.node:
         if node.op_type in RECURRENT and _suits(node, stored):
-            nodes += _Unrolled(graph, node, stored).nodes
+            nodes += _Unrolled(root, node, stored).nodes
         else:
             nodes.append(node)
     del graph.node[:]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from models.compression.base import Array, Compressed, CompressionError
+from models.compression.base import Array, Compressed, CompressionError, TableMethod
+from models.compression.bodies import graphs, inner_graphs, places, reads
 from models.compression.builder import OnnxBuilder
 from models.compression.directions import RECURRENT
+from models.compression.folding import attributes, values
 from models.compression.gru import export_gru
 from models.compression.lstm import export_lstm
-from models.compression.network import Layer, Network, reads
-from models.compression.normalise import attributes, consumers, values
+from models.compression.network import LOOKED_UP, Layer, Network
+from models.compression.normalise import consumers
 from models.compression.registry import METHODS, method
 from models.compression.unfold import export_unfolded
 
@@ -50,8 +52,11 @@ def bias_of(network: Network, layer: Layer, node: NodeProto) -> str | None:
     """The initialiser that is added to the output of `node`, one of those of `layer`; None where there is none."""
     stored = {tensor.name: tensor for tensor in network.model.graph.initializer}
     uses = consumers(network.model.graph)
+    if node.op_type == LOOKED_UP:
+        return None
     if node.op_type == "MatMul":
-        add = _added(network.model.graph, node, stored, uses, layer.R)
+        holder = next(each for each in graphs(network.model.graph) if any(other is node for other in each.node))
+        add = _added(holder, node, stored, uses, layer.R)
         return None if add is None else add[1]
     place = {"Gemm": 2, "Conv": 2, "GRU": 3, "LSTM": 3}[node.op_type]
     name = node.input[place] if place < len(node.input) else ""
@@ -86,19 +91,27 @@ class _Exporter:
         self._uses = consumers(self._graph)
         self._layers = {layer.name: layer for layer in network.layers}
         taken = set(self._stored) | {value.name for value in (*self._graph.input, *self._graph.output)}
-        for node in self._graph.node:
-            taken |= set(node.output) | reads(node) | {node.name}
-        self._builder = OnnxBuilder(taken)
+        for place in places(self._graph):
+            taken |= {*place.node.output, *place.node.input, place.node.name}
+        self._root = OnnxBuilder(taken)
+        self._sites = {index: layer for layer in network.layers for index in (*layer.nodes, *layer.lookups)}
+        # The nodes of the graph that is worked on, the outermost or a body.
+        self._builder = self._root
 
     def replace(self) -> None:
-        sites = {index: layer for layer in self._layers.values() for index in layer.nodes}
+        numbers = iter(range(len(places(self._graph))))
+        self._replace(self._graph, numbers)
+
+    def _replace(self, graph: onnx.GraphProto, numbers: Iterator[int]) -> None:
         gone: set[str] = set()
-        for index, node in enumerate(self._graph.node):
-            layer = sites.get(index)
-            if node.output[0] in gone:
+        for node in graph.node:
+            layer = self._sites.get(next(numbers))
+            if node.output and node.output[0] in gone:
                 continue
             if layer is None or not self._replaced(node):
-                self._builder.copy(node)
+                self._builder.copy(self._with_bodies(node, numbers))
+            elif node.op_type == LOOKED_UP:
+                self._lookup(node, layer)
             elif layer.op in RECURRENT:
                 self._recurrent(node)
             elif layer.op == "Conv":
@@ -106,10 +119,26 @@ class _Exporter:
             elif layer.op == "Gemm":
                 self._gemm(node, layer)
             else:
-                self._matmul(node, layer, gone)
+                self._matmul(graph, node, layer, gone)
+
+    def _with_bodies(self, node: NodeProto, numbers: Iterator[int]) -> NodeProto:
+        """The node, with the layers in its bodies replaced."""
+        originals = inner_graphs(node)
+        if not originals:
+            return node
+        copy = NodeProto()
+        copy.CopyFrom(node)
+        outer = self._builder
+        for original, body in zip(originals, inner_graphs(copy), strict=True):
+            self._builder = self._root.body()
+            self._replace(original, numbers)
+            del body.node[:]
+            body.node.extend(_fused(self._builder.nodes, {value.name for value in body.output}))
+        self._builder = outer
+        return copy
 
     def model(self, half: frozenset[str]) -> onnx.ModelProto:
-        builder = self._builder
+        builder = self._root
         nodes = _fused(builder.nodes, {value.name for value in self._graph.output})
         needed = {value.name for value in self._graph.output}.union(*(reads(node) for node in nodes))
         kept = [tensor for tensor in self._graph.initializer if tensor.name in needed]
@@ -146,9 +175,17 @@ class _Exporter:
             return name
         return self._builder.constant(name, np.ascontiguousarray(array))
 
-    def _matmul(self, node: NodeProto, layer: Layer, gone: set[str]) -> None:
+    def _lookup(self, node: NodeProto, layer: Layer) -> None:
         compressed = self._compressed[layer.name]
-        added = _added(self._graph, node, self._stored, self._uses, layer.R)
+        chosen = method(compressed.plan.method)
+        if not isinstance(chosen, TableMethod):
+            raise CompressionError(f"{layer.name}: {chosen.name} takes no table that is looked up")
+        y = chosen.export_lookup(compressed, self._builder, layer.name, node.input[1])
+        self._builder.rename(y, node.output[0])
+
+    def _matmul(self, graph: onnx.GraphProto, node: NodeProto, layer: Layer, gone: set[str]) -> None:
+        compressed = self._compressed[layer.name]
+        added = _added(graph, node, self._stored, self._uses, layer.R)
         bias, output = None, node.output[0]
         if added is not None:
             bias, output = self._bias(added[1], layer.R), added[0].output[0]

@@ -7,9 +7,9 @@ from onnx import NodeProto
 
 from models.compression.base import Array, Compressed
 from models.compression.builder import OnnxBuilder
+from models.compression.folding import attributes
 from models.compression.fused import fused_layer, fuses
 from models.compression.network import Layer
-from models.compression.normalise import attributes
 from models.compression.registry import method
 from models.compression.scan import initial_state, name_outputs, scan_steps
 

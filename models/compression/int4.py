@@ -17,6 +17,7 @@ _ZERO = 8
 _LOWEST, _HIGHEST = -8, 7
 _SHRINKINGS = np.linspace(1.0, 0.6, 17)
 _INT8_INPUTS = 4  # MatMulNBits' accuracy_level
+_FLOAT = 1  # onnx.TensorProto.FLOAT
 
 
 class Int4:
@@ -43,7 +44,7 @@ class Int4:
     def compress(self, weight: Matrix, plan: Plan, calibration: Calibration | None = None) -> Compressed:
         """Round `weight` [Q, R]; with calibration, so that the errors of an output's inputs make up for each other."""
         moment = None if calibration is None else calibration.damped()
-        scale = _scales(weight, np.ones(plan.Q) if moment is None else np.diag(moment))
+        scale = block_scales(weight, np.ones(plan.Q) if moment is None else np.diag(moment), _BLOCK, _LOWEST)
 
         def choose(row: int, wished: Rows, curvature: float) -> Rows:
             steps = scale[row // _BLOCK]
@@ -56,14 +57,14 @@ class Int4:
         steps = np.repeat(scale, _BLOCK, axis=0)[: plan.Q]
         codes = np.full((plan.R, len(scale) * _BLOCK), _ZERO, np.uint8)
         codes[:, : plan.Q] = (np.clip(np.rint(rounded / steps), _LOWEST, _HIGHEST) + _ZERO).T
-        packed = codes[:, ::2] | codes[:, 1::2] << 4
-        arrays = {"weight": packed.reshape(plan.R, len(scale), _BLOCK // 2), "scale": scale.T.reshape(-1).copy()}
+        nibbles = packed(codes, 4).reshape(plan.R, len(scale), _BLOCK // 2)
+        arrays = {"weight": nibbles, "scale": scale.T.reshape(-1).copy()}
         return finish(self, weight, plan, arrays, calibration)
 
     def decompress(self, compressed: Compressed) -> Matrix:
         """The rounded weight."""
-        plan, packed = compressed.plan, compressed.arrays["weight"]
-        codes = np.stack([packed & 15, packed >> 4], axis=-1).reshape(plan.R, -1, _BLOCK).astype(np.float32)
+        plan = compressed.plan
+        codes = unpacked(compressed.arrays["weight"], 4).reshape(plan.R, -1, _BLOCK).astype(np.float32)
         blocks = (codes - _ZERO) * compressed.arrays["scale"].reshape(plan.R, -1, 1)
         weight: Matrix = np.ascontiguousarray(blocks.reshape(plan.R, -1)[:, : plan.Q].T)
         return weight
@@ -74,6 +75,16 @@ class Int4:
         shape = {"K": compressed.plan.Q, "N": compressed.plan.R, "bits": 4, "block_size": _BLOCK}
         y = builder.node("MatMulNBits", inputs, domain="com.microsoft", accuracy_level=_INT8_INPUTS, **shape)
         return add_bias(builder, y, bias)
+
+    def export_lookup(self, compressed: Compressed, builder: GraphBuilder, name: str, indices: str) -> str:
+        """Add a Gather of bytes and one of scales, and what takes the bytes apart."""
+        weight, blocks = compressed.arrays["weight"], compressed.arrays["weight"].shape[1]
+        first = builder.node("Mul", [indices, builder.constant(f"{name}.blocks", np.array(blocks, np.int64))])
+        apart = builder.node("Unsqueeze", [first, builder.constant(f"{name}.last", np.array([-1], np.int64))])
+        which = builder.node("Add", [apart, builder.constant(f"{name}.each", np.arange(blocks))])
+        scales = builder.node("Gather", [builder.constant(f"{name}.scale", compressed.arrays["scale"]), which])
+        scale = builder.node("Unsqueeze", [scales, builder.constant(f"{name}.last", np.array([-1], np.int64))])
+        return lookup(builder, name, indices, weight, scale, {"Q": compressed.plan.Q, "bits": 4})
 
     def resident_bytes(self, compressed: Compressed) -> int:
         """ONNX Runtime keeps the weight packed, the scales twice and as many sums of blocks."""
@@ -97,20 +108,78 @@ class Int4:
         return R * -(-Q // _BLOCK) * (_BLOCK // 2 + 4)
 
 
-def _scales(weight: Matrix, curvature: npt.NDArray[np.float64]) -> Rows:
-    """The scale of each block, float32 [blocks, R]: the one of a few with the least weighted error."""
+def block_scales(weight: Matrix, curvature: npt.NDArray[np.float64], block: int, lowest: int) -> Rows:
+    """The scale of each block of inputs, float32 [blocks, R]: the one of a few with the least weighted error.
+
+    Args:
+        weight: [Q, R].
+        curvature: [Q], what the error of an input costs.
+        block: inputs that share a scale.
+        lowest: of the codes, which go up to ``-lowest - 1``.
+    """
     Q, R = weight.shape
-    padding = -Q % _BLOCK
-    blocks = np.pad(weight, ((0, padding), (0, 0))).reshape(-1, _BLOCK, R)
-    weights = np.pad(curvature, (0, padding)).astype(np.float32).reshape(-1, _BLOCK, 1)
+    padding = -Q % block
+    blocks = np.pad(weight, ((0, padding), (0, 0))).reshape(-1, block, R)
+    weights = np.pad(curvature, (0, padding)).astype(np.float32).reshape(-1, block, 1)
     extreme = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=1, keepdims=True), axis=1)[:, 0]
-    # The code of the largest value is -8, the one that has no counterpart: a scale may be negative.
-    widest = np.where(extreme != 0, extreme / _LOWEST, 1.0).astype(np.float32)
+    # The code of the largest value is the lowest, the one that has no counterpart: a scale may be negative.
+    widest = np.where(extreme != 0, extreme / lowest, 1.0).astype(np.float32)
     best, least = widest, np.full(widest.shape, np.inf, np.float32)
     for shrinking in _SHRINKINGS:
         steps = (widest * shrinking).astype(np.float32)[:, None]
-        error = np.square(np.clip(np.rint(blocks / steps), _LOWEST, _HIGHEST) * steps - blocks)
+        error = np.square(np.clip(np.rint(blocks / steps), lowest, -lowest - 1) * steps - blocks)
         cost = (weights * error).sum(axis=1)
         best = np.where(cost < least, steps[:, 0], best)
         least = np.minimum(cost, least)
     return best
+
+
+def unpacked(stored: Array, bits: int) -> Array:
+    """Codes [..., count] of bytes [..., count * bits / 8], the first in the low bits."""
+    parts = [stored >> shift & ((1 << bits) - 1) for shift in range(0, 8, bits)]
+    return np.stack(parts, axis=-1).reshape(*stored.shape[:-1], -1)
+
+
+def packed(codes: Array, bits: int) -> Array:
+    """The inverse of `unpacked`."""
+    each = codes.reshape(*codes.shape[:-1], -1, 8 // bits) & ((1 << bits) - 1)
+    return np.bitwise_or.reduce(each << np.arange(0, 8, bits, dtype=np.uint8), axis=-1).astype(np.uint8)
+
+
+def lookup(
+    builder: GraphBuilder, name: str, indices: str, weight: Array, scale: str, geometry: Mapping[str, int]
+) -> str:
+    """Add what gives columns [Q, count] of a weight whose codes are packed as MatMulNBits has them.
+
+    Args:
+        builder: the graph.
+        name: the weight's name.
+        indices: name of the columns that are wanted.
+        weight: uint8 [R, blocks, bytes].
+        scale: name of the scales of those columns, [count, blocks, 1].
+        geometry: `Q` and `bits`.
+    """
+    Q, bits = geometry["Q"], geometry["bits"]
+    blocks, width = weight.shape[1], weight.shape[2] * (8 // bits)
+
+    def number(value: float) -> str:
+        return builder.constant(f"{name}.number", np.array(value, np.float32))
+
+    rows = builder.node("Gather", [builder.constant(f"{name}.weight", weight), indices], axis=0)
+    left = builder.node("Cast", [rows], to=_FLOAT)
+    codes = []
+    axis = builder.constant(f"{name}.last", np.array([-1], np.int64))
+    for _ in range(8 // bits):
+        # Floats, for which every version has the operators, hold bytes exactly.
+        higher = builder.node("Floor", [builder.node("Div", [left, number(1 << bits)])])
+        code = builder.node("Sub", [left, builder.node("Mul", [higher, number(1 << bits)])])
+        codes.append(builder.node("Unsqueeze", [code, axis]))
+        left = higher
+    form = builder.constant(f"{name}.form", np.array([-1, blocks, width], np.int64))
+    whole = builder.node("Reshape", [builder.node("Concat", codes, axis=-1), form])
+    values = builder.node("Mul", [builder.node("Sub", [whole, number(1 << (bits - 1))]), scale])
+    flat = builder.node("Reshape", [values, builder.constant(f"{name}.rows", np.array([-1, blocks * width], np.int64))])
+    if blocks * width > Q:
+        ends = [builder.constant(f"{name}.end", np.array([end], np.int64)) for end in (0, Q, 1)]
+        flat = builder.node("Slice", [flat, *ends])
+    return builder.node("Transpose", [flat], perm=[1, 0])

@@ -79,6 +79,13 @@ class Int8:
         y = builder.node("Mul", [builder.node("Cast", [product], to=_FLOAT), both])
         return add_bias(builder, y, bias)
 
+    def export_lookup(self, compressed: Compressed, builder: GraphBuilder, name: str, indices: str) -> str:
+        """Add a Gather of codes, and one of scales."""
+        weight, scale = (builder.constant(f"{name}.{key}", compressed.arrays[key]) for key in ("weight", "scale"))
+        codes = builder.node("Cast", [builder.node("Gather", [weight, indices], axis=1)], to=_FLOAT)
+        centred = builder.node("Sub", [codes, builder.constant(f"{name}.middle", np.array(_ZERO, np.float32))])
+        return builder.node("Mul", [centred, builder.node("Gather", [scale, indices])])
+
     def resident_bytes(self, compressed: Compressed) -> int:
         """ONNX Runtime keeps the weight once, packed, with the sum of every column."""
         return compressed.plan.disk_bytes + 4 * compressed.plan.R

@@ -96,6 +96,11 @@ class LowRank:
             x = builder.node("MatMul", [x, builder.constant(f"{name}.{key}", compressed.arrays[key])])
         return add_bias(builder, x, bias)
 
+    def export_lookup(self, compressed: Compressed, builder: GraphBuilder, name: str, indices: str) -> str:
+        """Add a Gather of columns of ``B``, and a MatMul."""
+        A, B = (builder.constant(f"{name}.{key}", compressed.arrays[key]) for key in ("A", "B"))
+        return builder.node("MatMul", [A, builder.node("Gather", [B, indices], axis=1)])
+
     def plan_conv(self, shape: Sequence[int], relative_size: float) -> Plan:
         """The plan of a convolution's kernel [N, C, ...]: that of its matrix.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,10 +12,17 @@ import onnx
 from onnx import NodeProto, TensorProto, numpy_helper
 
 from models.compression.base import Array, CompressionError, Matrix
+from models.compression.bodies import Place, inner_graphs, places
 from models.compression.directions import RECURRENT
-from models.compression.normalise import attributes, consumers, inner_graphs, values
+from models.compression.folding import attributes, values
+from models.compression.normalise import consumers
 
-SUPPORTED: Final = "MatMul and Gemm with a constant second operand, Conv of one group over 1 or 2 axes, GRU, LSTM"
+SUPPORTED: Final = (
+    "MatMul and Gemm with a constant second operand, Conv of one group over 1 or 2 axes, GRU, LSTM, Gather of rows"
+)
+LOOKED_UP: Final = "Gather"
+"""Operator of a table that nothing multiplies by; see `folding.turn_tables` for its form."""
+
 # Domains whose operators ONNX Runtime's CPU build has.
 _DOMAINS: Final = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 _QUANTISED: Final = (
@@ -35,12 +42,14 @@ class Layer:
 
     Attributes:
         name: what rules match; the initialiser's name.
-        op: the operator that multiplies by it.
-        nodes: indices, in the graph, of the nodes that use it; several where it is shared.
+        op: the operator that multiplies by it; `LOOKED_UP` where columns of it are only looked up.
+        nodes: indices, in `bodies.places`, of the nodes that use it; several where it is shared.
         operand: which input of those nodes it is.
         Q: inputs of the layer.
         R: outputs of the layer.
         shape: as the initialiser has it.
+        lookups: indices of the Gather nodes that take columns of it; those in `nodes` where there are no others.
+        inside: whether one of them is in the body of If, Loop or Scan.
     """
 
     name: str
@@ -50,6 +59,8 @@ class Layer:
     Q: int
     R: int
     shape: tuple[int, ...]
+    lookups: tuple[int, ...] = ()
+    inside: bool = False
 
     @property
     def dense_bytes(self) -> int:
@@ -86,6 +97,11 @@ class Network:
     layers: tuple[Layer, ...]
     skipped: tuple[Skipped, ...]
 
+    def places(self, layer: Layer) -> list[Place]:
+        """The nodes that use a layer's weight, and where they are."""
+        found = places(self.model.graph)
+        return [found[index] for index in layer.nodes]
+
     def weight(self, layer: Layer) -> Matrix:
         """The weight [Q, R] of a layer."""
         stored = next(tensor for tensor in self.model.graph.initializer if tensor.name == layer.name)
@@ -93,7 +109,7 @@ class Network:
 
     def nodes(self, layer: Layer) -> list[NodeProto]:
         """The nodes that use a layer's weight."""
-        return [self.model.graph.node[index] for index in layer.nodes]
+        return [place.node for place in self.places(layer)]
 
     def matching(self, pattern: str) -> list[Layer]:
         """Layers whose name matches a shell-style pattern."""
@@ -102,16 +118,21 @@ class Network:
 
 def as_matrix(layer: Layer, node: NodeProto, stored: Array) -> Matrix:
     """The matrix [Q, R] of an initialiser's values."""
-    if layer.op == "MatMul" or (layer.op == "Gemm" and not attributes(node).get("transB", 0)):
+    if _is_matrix(layer, node):
         return np.ascontiguousarray(stored, np.float32)
     return np.ascontiguousarray(stored.reshape(layer.R, layer.Q).T, np.float32)
 
 
 def as_stored(layer: Layer, node: NodeProto, matrix: Matrix) -> Array:
     """The inverse of `as_matrix`."""
-    if layer.op == "MatMul" or (layer.op == "Gemm" and not attributes(node).get("transB", 0)):
+    if _is_matrix(layer, node):
         return np.ascontiguousarray(matrix, np.float32)
     return np.ascontiguousarray(matrix.T, np.float32).reshape(layer.shape)
+
+
+def _is_matrix(layer: Layer, node: NodeProto) -> bool:
+    """Whether the initialiser is the matrix [Q, R] as it is."""
+    return layer.op in ("MatMul", LOOKED_UP) or (layer.op == "Gemm" and not attributes(node).get("transB", 0))
 
 
 def find(model: onnx.ModelProto) -> Network:
@@ -124,8 +145,10 @@ def find(model: onnx.ModelProto) -> Network:
     _check_operators(model.graph)
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     uses = consumers(model.graph)
+    everything = places(model.graph)
     sites: dict[str, list[tuple[int, int]]] = {}
-    for index, node in enumerate(model.graph.node):
+    for index, place in enumerate(everything):
+        node = place.node
         if node.domain not in ("", "ai.onnx"):
             continue
         for operand in _WEIGHTED.get(node.op_type, ()):
@@ -133,16 +156,18 @@ def find(model: onnx.ModelProto) -> Network:
             if name in stored and len(stored[name].dims) >= 2 and stored[name].data_type in _FLOATS:
                 sites.setdefault(name, []).append((index, operand))
     layers, skipped = [], []
-    for name, places in sites.items():
-        nodes = [model.graph.node[index] for index, _ in places]
-        problem = _problem(nodes, places, stored[name], uses[name])
+    for name, found in sites.items():
+        lookups = [index for index, _ in found if _takes_columns(everything[index].node, stored[name])]
+        used = [site for site in found if site[0] not in lookups] or found
+        nodes = [everything[index].node for index, _ in used]
+        problem = _problem(nodes, used, stored[name], uses[name] - (len(found) - len(used)))
         if problem is None:
-            layers.append(_layer(name, places, nodes[0], stored[name]))
+            inside = any(everything[index].inside for index, _ in found)
+            layers.append(_layer(name, used, nodes[0], stored[name], tuple(lookups), inside))
         else:
             skipped.append(Skipped(name, int(np.prod(stored[name].dims)), problem))
-    skipped += _inside(model.graph)
     if not layers:
-        raise CompressionError(_nothing(skipped, len(model.graph.node)))
+        raise CompressionError(_nothing(skipped, len(everything)))
     return Network(model, tuple(layers), tuple(skipped))
 
 
@@ -162,43 +187,6 @@ def with_weights(model: onnx.ModelProto, changed: Mapping[str, Array]) -> onnx.M
     del copy.graph.initializer[:]
     copy.graph.initializer.extend([*kept, *new])
     return copy
-
-
-def cut(model: onnx.ModelProto, outputs: Sequence[str], known: Mapping[str, Any] | None = None) -> onnx.ModelProto:
-    """A copy of `model` that computes just the values `outputs`; `known` has element types other than float."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    graph = copy.graph
-    inputs = {value.name for value in graph.input}
-    needed = set(outputs)
-    kept = []
-    for node in reversed(graph.node):
-        if needed & set(node.output):
-            kept.append(node)
-            needed.update(reads(node))
-    del graph.node[:]
-    graph.node.extend(reversed(kept))
-    del graph.value_info[:]
-    initializers = [tensor for tensor in graph.initializer if tensor.name in needed]
-    del graph.initializer[:]
-    graph.initializer.extend(initializers)
-    del graph.output[:]
-    types = known or {}
-    for name in outputs:
-        if name in inputs:
-            continue
-        graph.output.append(onnx.helper.make_tensor_value_info(name, types.get(name, TensorProto.FLOAT), None))
-    return copy
-
-
-def reads(node: NodeProto) -> set[str]:
-    """Names that a node reads, those of its inner graphs included."""
-    names = {name for name in node.input if name}
-    for inner in inner_graphs(node):
-        for inside in inner.node:
-            names |= reads(inside)
-        names.update(value.name for value in inner.output)
-    return names
 
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
@@ -221,18 +209,20 @@ def _check_operators(graph: onnx.GraphProto) -> None:
             _check_operators(inner)
 
 
-def _problem(nodes: list[NodeProto], places: list[tuple[int, int]], tensor: onnx.TensorProto, uses: int) -> str | None:
+def _problem(nodes: list[NodeProto], sites: list[tuple[int, int]], tensor: onnx.TensorProto, uses: int) -> str | None:
     node, shape = nodes[0], tuple(tensor.dims)
-    ops = {(other.op_type, operand) for other, (_, operand) in zip(nodes, places, strict=True)}
+    ops = {(other.op_type, operand) for other, (_, operand) in zip(nodes, sites, strict=True)}
     fixed = attributes(node)
     if tensor.data_type != TensorProto.FLOAT:
         return f"is {TensorProto.DataType.Name(tensor.data_type).lower()} without a Cast to float"
+    if node.op_type == LOOKED_UP and _takes_columns(node, tensor) and uses == len(nodes):
+        return None
     if node.op_type not in ("MatMul", "Gemm", "Conv", *RECURRENT):
         return f"is used by {node.op_type}; supported are {SUPPORTED}"
     if len(ops) > 1 or uses != len(nodes):
         return f"is used by {node.op_type} and in other ways"
     if node.op_type in ("MatMul", "Gemm"):
-        if places[0][1] == 0:
+        if sites[0][1] == 0:
             return f"is the first operand of {node.op_type}; supported as the second"
         if len(shape) != 2:
             return f"has {len(shape)} axes in {node.op_type}; supported are 2"
@@ -281,30 +271,28 @@ def _recurrent_problem(node: NodeProto, fixed: dict[str, Any], shape: tuple[int,
     return None
 
 
-def _layer(name: str, places: list[tuple[int, int]], node: NodeProto, tensor: onnx.TensorProto) -> Layer:
+def _takes_columns(node: NodeProto, tensor: onnx.TensorProto) -> bool:
+    """Whether `node` looks up columns of a table, in the form of `folding.turn_tables`."""
+    return node.op_type == LOOKED_UP and len(tensor.dims) == 2 and attributes(node).get("axis", 0) == 1
+
+
+def _layer(
+    name: str,
+    sites: list[tuple[int, int]],
+    node: NodeProto,
+    tensor: onnx.TensorProto,
+    lookups: tuple[int, ...],
+    inside: bool,
+) -> Layer:
     shape = tuple(int(size) for size in tensor.dims)
-    if node.op_type == "MatMul" or (node.op_type == "Gemm" and not attributes(node).get("transB", 0)):
+    if node.op_type in ("MatMul", LOOKED_UP) or (node.op_type == "Gemm" and not attributes(node).get("transB", 0)):
         Q, R = shape
     elif node.op_type in RECURRENT:
         R, Q = shape[1:]
     else:
         R, Q = shape[0], int(np.prod(shape[1:]))
-    return Layer(name, node.op_type, tuple(index for index, _ in places), places[0][1], Q, R, shape)
-
-
-def _inside(graph: onnx.GraphProto) -> Iterable[Skipped]:
-    for node in graph.node:
-        for inner in inner_graphs(node):
-            for tensor in inner.initializer:
-                size = int(np.prod(tensor.dims))
-                if len(tensor.dims) >= 2 and size >= _SMALLEST:
-                    yield Skipped(tensor.name, size, f"is inside the body of {node.op_type}")
-            for inside in inner.node:
-                if inside.op_type == "Constant" and inside.attribute and inside.attribute[0].name == "value":
-                    size = int(np.prod(inside.attribute[0].t.dims))
-                    if len(inside.attribute[0].t.dims) >= 2 and size >= _SMALLEST:
-                        yield Skipped(inside.output[0], size, f"is inside the body of {node.op_type}")
-            yield from _inside(inner)
+    nodes = tuple(index for index, _ in sites)
+    return Layer(name, node.op_type, nodes, sites[0][1], Q, R, shape, lookups, inside)
 
 
 def _nothing(skipped: Iterable[Skipped], nodes: int) -> str:

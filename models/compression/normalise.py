@@ -5,25 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 import onnx
-from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from models.compression.base import Array, CompressionError
+from models.compression.base import CompressionError
+from models.compression.bodies import flatten_names, graphs, inner_graphs, places, reads
 from models.compression.dequantise import dequantise
 from models.compression.directions import RECURRENT, unroll_directions
+from models.compression.folding import fold, turn_tables
 
 OLDEST_OPSET: Final = 13
 _OPSET: Final = 17
-_FOLDED = ("Cast", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze")
-_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 
 
 @dataclass(frozen=True, slots=True)
 class Normalised:
-    """A network whose constants are initialisers.
+    """A network whose constants are initialisers of its outermost graph.
 
     Attributes:
         model: the network.
@@ -38,7 +36,8 @@ class Normalised:
 
 def normalise(model: onnx.ModelProto) -> Normalised:
     """Functions put in place, operators of at least opset 13, constants behind Cast, Transpose and the like folded, and
-    integer-quantised and backward layers with constant weights as those that they stand for.
+    integer-quantised and backward layers with constant weights as those that they stand for; weights in the bodies of
+    If, Loop and Scan hoisted to the outermost graph.
 
     Raises:
         CompressionError: the operators cannot be brought up to opset 13.
@@ -52,36 +51,43 @@ def normalise(model: onnx.ModelProto) -> Normalised:
         copy.CopyFrom(model)
         model = copy
     model = _upgraded(model)
-    stored = {initializer.name for initializer in model.graph.initializer}
+    graph = model.graph
+    stored = {initializer.name for initializer in graph.initializer}
     # Before IR version 4 every initialiser was an input too, which would let callers replace it.
-    inputs = [value for value in model.graph.input if value.name not in stored]
-    del model.graph.input[:]
-    model.graph.input.extend(inputs)
+    inputs = [value for value in graph.input if value.name not in stored]
+    del graph.input[:]
+    graph.input.extend(inputs)
     model.ir_version = max(model.ir_version, 8)
-    for node in model.graph.node:
-        if node.op_type in RECURRENT and not node.output[0]:
+    flatten_names(graph)
+    for place in places(graph):
+        if place.node.op_type in RECURRENT and not place.node.output[0]:
             # All states, which calibration looks at, even where the network reads the last one only.
-            node.output[0] = f"{next(name for name in node.output if name)}.states"
-    half = _Folder(model.graph).fold()
-    quantised = dequantise(model.graph)
-    unroll_directions(model.graph)
+            place.node.output[0] = f"{next(name for name in place.node.output if name)}.states"
+    half = fold(graph)
+    quantised = dequantise(graph)
+    for each in graphs(graph):
+        unroll_directions(graph, each)
     if quantised:
-        _drop_unused(model.graph)
-        half |= _Folder(model.graph).fold()
-        present = {tensor.name for tensor in model.graph.initializer}
+        drop_unused(graph)
+        half |= fold(graph)
+        present = {tensor.name for tensor in graph.initializer}
         quantised = {name: size for name, size in quantised.items() if name in present}
+    turn_tables(graph)
     return Normalised(model, half, quantised)
 
 
-def _drop_unused(graph: onnx.GraphProto) -> None:
-    """Take out nodes that nothing reads."""
-    while True:
-        uses = consumers(graph)
-        kept = [node for node in graph.node if any(uses[name] for name in node.output)]
-        if len(kept) == len(graph.node):
-            return
-        del graph.node[:]
-        graph.node.extend(kept)
+def drop_unused(graph: onnx.GraphProto) -> None:
+    """Take out nodes that nothing reads, in the bodies too; a body's own inputs and outputs stay."""
+    used = {value.name for value in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if used & set(node.output):
+            for inner in inner_graphs(node):
+                drop_unused(inner)
+            kept.append(node)
+            used |= reads(node)
+    del graph.node[:]
+    graph.node.extend(reversed(kept))
 
 
 def opset(model: onnx.ModelProto, domain: str = "") -> int:
@@ -100,34 +106,6 @@ def consumers(graph: onnx.GraphProto) -> Counter[str]:
     return counts
 
 
-def inner_graphs(node: NodeProto) -> list[onnx.GraphProto]:
-    """Bodies of If, Loop and Scan."""
-    found = []
-    for attribute in node.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            found.append(attribute.g)
-        elif attribute.type == onnx.AttributeProto.GRAPHS:
-            found.extend(attribute.graphs)
-    return found
-
-
-def attributes(node: NodeProto) -> dict[str, Any]:
-    """Attributes of a node as Python values."""
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-
-
-def values(tensor: onnx.TensorProto) -> Array:
-    """The array of an initialiser.
-
-    Raises:
-        CompressionError: its bytes do not fit its shape.
-    """
-    try:
-        return numpy_helper.to_array(tensor)
-    except Exception as error:  # The library raises ValueError, TypeError and its own, by the kind of damage.
-        raise CompressionError(f"initialiser {tensor.name!r} cannot be read: {error}") from error
-
-
 def _upgraded(model: onnx.ModelProto) -> onnx.ModelProto:
     if opset(model) >= OLDEST_OPSET:
         return model
@@ -139,116 +117,3 @@ def _upgraded(model: onnx.ModelProto) -> onnx.ModelProto:
         raise CompressionError(
             f"the network uses opset {opset(model)}, which cannot be converted to {_OPSET}: {error}"
         ) from error
-
-
-class _Folder:
-    """Works out constants of a graph, in place."""
-
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self._graph = graph
-        self._stored = {initializer.name: initializer for initializer in graph.initializer}
-        self._uses = consumers(graph)
-        self._outputs = {value.name for value in graph.output}
-        self._readers: dict[str, list[NodeProto]] = {}
-        for node in graph.node:
-            for name in node.input:
-                self._readers.setdefault(name, []).append(node)
-        self._renamed: dict[str, str] = {}
-        self._half: set[str] = set()
-
-    def fold(self) -> frozenset[str]:
-        """Names of the initialisers that came from fp16."""
-        kept = []
-        for node in self._graph.node:
-            for index, name in enumerate(node.input):
-                node.input[index] = self._renamed.get(name, name)
-            if not self._hoisted(node) and not self._folded(node):
-                kept.append(node)
-        del self._graph.node[:]
-        self._graph.node.extend(kept)
-        _bind_inner(self._graph, self._renamed)
-        used = consumers(self._graph)
-        del self._graph.initializer[:]
-        self._graph.initializer.extend(tensor for name, tensor in self._stored.items() if used[name])
-        return frozenset(name for name in self._half if used[name])
-
-    def _hoisted(self, node: NodeProto) -> bool:
-        if node.op_type != "Constant" or len(node.attribute) != 1 or node.attribute[0].name != "value":
-            return False
-        if node.output[0] in self._outputs:
-            return False
-        tensor = onnx.TensorProto()
-        tensor.CopyFrom(node.attribute[0].t)
-        tensor.name = node.output[0]
-        self._stored[tensor.name] = tensor
-        return True
-
-    def _folded(self, node: NodeProto) -> bool:
-        if any(name in self._renamed for name in node.output):
-            return True
-        if not self._constant(node):
-            return False
-        source = node.input[0]
-        readers = self._readers.get(source, [])
-        alike = [reader for reader in readers if _form(reader) == _form(node)]
-        if any(reader.output[0] in self._outputs for reader in alike):
-            return False
-        if node.op_type == "Identity":
-            name = source
-        else:
-            alone = len(alike) == len(readers) == self._uses[source]
-            # Beside the first, a second copy in another layout would make the model larger, not smaller.
-            result = _evaluate(node, self._stored) if alone or node.op_type == "Cast" else None
-            if result is None:
-                return False
-            name = source if alone and not source.endswith(".fp16") else node.output[0]
-            if self._stored[source].data_type == TensorProto.FLOAT16 or source in self._half:
-                self._half.add(name)
-            self._stored[name] = numpy_helper.from_array(np.ascontiguousarray(result), name)
-            self._readers[name], self._uses[name] = [], 0
-        for reader in alike:
-            self._renamed[reader.output[0]] = name
-            self._uses[name] += self._uses[reader.output[0]]
-            self._readers[name] = [*self._readers.get(name, []), *self._readers.get(reader.output[0], [])]
-        return True
-
-    def _constant(self, node: NodeProto) -> bool:
-        if node.op_type not in _FOLDED or node.domain not in ("", "ai.onnx"):
-            return False
-        known = all(not name or name in self._stored for name in node.input)
-        return known and self._stored[node.input[0]].data_type in _FLOATS
-
-
-def _form(node: NodeProto) -> tuple[object, ...]:
-    return node.op_type, tuple(node.input[1:]), tuple(sorted(each.SerializeToString() for each in node.attribute))
-
-
-def _bind_inner(graph: onnx.GraphProto, renamed: Mapping[str, str]) -> None:
-    for node in graph.node:
-        for inner in inner_graphs(node):
-            for inside in inner.node:
-                for index, name in enumerate(inside.input):
-                    inside.input[index] = renamed.get(name, name)
-            _bind_inner(inner, renamed)
-
-
-def _evaluate(node: NodeProto, stored: Mapping[str, onnx.TensorProto]) -> Array | None:
-    array = values(stored[node.input[0]])
-    if node.op_type == "Cast":
-        return array.astype(np.float32) if attributes(node).get("to") == TensorProto.FLOAT else None
-    if node.op_type == "Identity":
-        return array
-    if node.op_type == "Transpose":
-        return np.transpose(array, attributes(node).get("perm"))
-    if len(node.input) != 2:
-        return np.squeeze(array) if node.op_type == "Squeeze" else None
-    argument = [int(value) for value in values(stored[node.input[1]]).reshape(-1)]
-    if node.op_type == "Squeeze":
-        return np.squeeze(array, tuple(argument))
-    if node.op_type == "Unsqueeze":
-        return np.expand_dims(array, tuple(argument))
-    if 0 in argument:
-        if attributes(node).get("allowzero"):
-            return None
-        argument = [array.shape[axis] if size == 0 else size for axis, size in enumerate(argument)]
-    return array.reshape(argument)

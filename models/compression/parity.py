@@ -21,7 +21,7 @@ Sums of some thousand fp32 products in another order differ by 1e-6 or so, a doz
 amplify (steep sigmoids, long recurrences) by 1e-4. A transposed, shifted or forgotten operand differs by .1 and more.
 """
 
-ROUNDED: Final[Mapping[str, float]] = {"int8": 0.03, "int4": 0.03}
+ROUNDED: Final[Mapping[str, float]] = dict.fromkeys(("int8", "int4", "int4-compact", "int2-compact"), 0.03)
 """Share that a layer may add to the difference where the method also rounds its inputs to 8 bits when it runs.
 
 Eight bits over the range of a whole tensor leave an error of about 1 / (255 · sqrt(12)) of that range, .1 to .3% of it,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from models.compression import chains
-from models.compression.base import CompressionError, Method, Plan, SizeError
+from models.compression.base import CompressionError, Method, Plan, SizeError, TableMethod
 from models.compression.network import Layer, Network
 from models.compression.registry import method
 from models.compression.spec import CompressionSpec, LayerRule
@@ -45,6 +45,8 @@ def plan(chosen: Method, layer: Layer, size: float, *, rank: int = 1) -> Plan:
         SizeError: it cannot be that small; the message names the weight.
     """
     try:
+        if layer.lookups and not isinstance(chosen, TableMethod):
+            raise CompressionError(f"{chosen.name} takes no table that is looked up")
         special = getattr(chosen, "plan_conv", None)
         if layer.op == "Conv" and special is not None:
             found: Plan = special(layer.shape, size)

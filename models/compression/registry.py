@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from models.compression.base import CompressionError, Method
+from models.compression.compact import INT2, INT4
 from models.compression.deep_compression import DeepCompression
 from models.compression.deepthin import DeepThin
 from models.compression.deepthin_codebook import DeepThinCodebook
@@ -35,6 +36,8 @@ _ALL: Final[tuple[Method, ...]] = (
     DeepThinCodebook(),
     Int8(),
     Int4(),
+    INT4,
+    INT2,
 )
 
 METHODS: Final[Mapping[str, Method]] = MappingProxyType({method.name: method for method in _ALL})

@@ -11,9 +11,9 @@ import onnx
 from onnx import TensorProto
 
 from models.compression.base import Compressed, Sizes
+from models.compression.bodies import inner_graphs
 from models.compression.chains import is_chain
 from models.compression.network import Network
-from models.compression.normalise import inner_graphs
 from models.compression.registry import method
 
 FORMAT: Final = 1

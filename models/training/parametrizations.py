@@ -16,6 +16,7 @@ from torch import Tensor
 from models.compression.base import Array, Compressed, CompressionError, Matrix
 from models.compression.codebook import unpack_rows
 from models.compression.deepthin import geometry_of
+from models.compression.int4 import packed
 from models.compression.registry import method
 from models.compression.relative_index import inputs_of
 from models.training.compressed_weight import CompressedWeight, as_array
@@ -260,7 +261,7 @@ class NarrowWeight(CompressedWeight):
 
 
 class RoundedWeight(CompressedWeight):
-    """Base of `int8` and `int4`: the weight itself, rounded at each step."""
+    """Base of `int8`, `int4` and the like: the weight itself, rounded at each step."""
 
     trained = ("weight",)
     proportional = False
@@ -314,10 +315,28 @@ class Int4Weight(RoundedWeight):
 
     def arrays(self, values: Sequence[Tensor]) -> dict[str, Array]:
         """The codes above their lowest, two to a byte; behind the last input they stand for zero."""
-        packed = self.compressed.arrays["weight"]
-        codes = np.full((self.R, 2 * packed[0].size), -self.lowest, np.uint8)
+        bits, stored = int(self.compressed.plan.geometry["bits"]), self.compressed.arrays
+        codes = np.full((self.R, stored["weight"][0].size * 8 // bits), -self.lowest, np.uint8)
         codes[:, : self.Q] = as_array(self.codes(values[0]) - self.lowest).T
-        return {"weight": (codes[:, ::2] | codes[:, 1::2] << 4).reshape(packed.shape), "scale": self.stored("scale")}
+        weight = packed(codes, bits).reshape(stored["weight"].shape)
+        return {name: weight if name == "weight" else self.stored(name) for name in stored}
+
+
+class Int4CompactWeight(Int4Weight):
+    """`int4-compact`, whose scales are whole numbers of steps."""
+
+    step: Tensor
+
+    def steps(self) -> Tensor:
+        """A scale per block of inputs and output, for each input."""
+        block = int(self.compressed.plan.geometry["block"])
+        return (self.scale.float() * self.step).repeat_interleave(block, dim=1)[:, : self.Q].t()
+
+
+class Int2CompactWeight(Int4CompactWeight):
+    """`int2-compact`."""
+
+    lowest, highest = -2, 1
 
 
 PARAMETRIZATIONS: Mapping[str, type[CompressedWeight]] = {
@@ -334,6 +353,8 @@ PARAMETRIZATIONS: Mapping[str, type[CompressedWeight]] = {
     "same-size": NarrowWeight,
     "int8": Int8Weight,
     "int4": Int4Weight,
+    "int4-compact": Int4CompactWeight,
+    "int2-compact": Int2CompactWeight,
 }
 """By the name of the method."""
 

@@ -11,8 +11,9 @@ from onnx import TensorProto, helper
 
 from models.compression.base import Compressed, CompressionError, Method
 from models.compression.calibrate import Calibrator
+from models.compression.cutting import cut
 from models.compression.export import export
-from models.compression.network import Network, as_stored, cut, find, with_weights
+from models.compression.network import Network, as_stored, find, with_weights
 from models.compression.normalise import normalise
 from models.compression.registry import METHODS
 from ops import library

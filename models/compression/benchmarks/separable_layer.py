@@ -20,9 +20,10 @@ import numpy as np
 import onnx
 
 from models.compression.base import Array, Compressed
+from models.compression.cutting import cut
 from models.compression.export import export
 from models.compression.feeds import Feed, given, inputs_for
-from models.compression.network import Layer, Network, cut, find
+from models.compression.network import Layer, Network, find
 from models.compression.normalise import normalise
 from models.compression.planning import plan
 from models.compression.separable_conv import SeparableConv
