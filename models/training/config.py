@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 from typing import Literal
+from zlib import crc32
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -107,7 +108,7 @@ class TrainingConfig(_Table):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     family: Literal["tfkaldi", "deepspeech"]
     description: str = ""
-    seed: int = 1
+    seed: int = Field(1, description="of the first weights and, with the name, of everything drawn in training")
     parent: str | None = Field(None, description="name of the dense model that this one is compared with")
     start: Path | None = Field(None, description="run folder to start from: dense, or with the same rules")
     start_ami: bool = Field(False, description="start the first stack from $DEEPTHIN_DATA/ami-dnn")
@@ -120,6 +121,11 @@ class TrainingConfig(_Table):
     distill: DistillTable | None = None
     crf: CrfTable | None = None
     compress: tuple[CompressRule, ...] = ()
+
+    @property
+    def drawing_seed(self) -> int:
+        """Seed of batches, masks and dropout: another one for a run that goes on from this one under its own name."""
+        return crc32(f"{self.seed} {self.name}".encode())
 
 
 def load_config(path: Path) -> TrainingConfig:

@@ -69,7 +69,7 @@ class Trainer:
     ) -> None:
         """Train to the end of the configuration, or for `stop_after` steps."""
         saved = time.monotonic()
-        seed, train = self.config.seed, self.config.train
+        seed, train = self.config.drawing_seed, self.config.train
         running: dict[str, float] = {}
         while self.position.epoch < train.epochs:
             plan = self.source.plan(seed, self.position.epoch)
@@ -98,7 +98,7 @@ class Trainer:
 
     def _step(self, batch: Batch, done: float) -> dict[str, float]:
         train = self.config.train
-        torch.manual_seed(hash((self.config.seed, self.position.step)) % 2**31)
+        torch.manual_seed(hash((self.config.drawing_seed, self.position.step)) % 2**31)
         share = done / train.epochs
         rate = min(1.0, share / train.warm_up) if train.warm_up else 1.0
         rate *= 0.5 * (1 + math.cos(math.pi * max(0.0, share - train.warm_up) / (1 - train.warm_up)))

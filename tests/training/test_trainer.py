@@ -98,6 +98,17 @@ def test_batches_are_the_same_for_the_same_seed_and_epoch(tmp_path):
     assert used == list(range(12))
 
 
+def test_a_run_that_goes_on_from_another_does_not_repeat_its_draws(tmp_path, monkeypatch):
+    first, second = config("tfkaldi", name="one"), config("tfkaldi", name="two", start="runs/one")
+    assert config("tfkaldi", name="one", train=TRAIN).drawing_seed == first.drawing_seed
+    assert len({first.drawing_seed, second.drawing_seed, config("tfkaldi", name="one", seed=2).drawing_seed}) == 3
+    going_on = trainer(tmp_path / "run", noise_cache(tmp_path), second)
+    plan, drawn = going_on.source.plan, set()
+    monkeypatch.setattr(going_on.source, "plan", lambda seed, epoch: drawn.add(seed) or plan(seed, epoch))
+    going_on.run(stop_after=2)
+    assert drawn == {second.drawing_seed}
+
+
 def test_phone_error_counts():
     assert collapse([0, 1, 1, 0, 1, 2, 2]) == [1, 1, 2]
     assert edit_distance([1, 2, 3], [1, 3]) == 1
