@@ -56,13 +56,17 @@ struct Shape {
   int64_t Q, R, m, n, r;
 };
 
-// What a product of `rows` rows with random factors takes, per call.
+// What a product of some rows with random factors takes, per call.
 struct Measured {
-  double seconds, correlation_seconds;   // the second without reading and writing the rows
+  double seconds, correlation_seconds;   // the second without reading and writing the rows; 0 where it is not apart
   double correlation_flops, band_flops;  // multiplications and additions
-  double correlation_operations, band_operations, outputs;  // what the time is made up of: see Plan::costs
   double bytes;                          // constants that it reads
-  double transformed, lanes;             // whether the correlation is a transform, and rows lie in lanes
+  int32_t transformed, lanes;            // whether the correlation is a transform, and rows lie in lanes
+};
+
+// The same by counting: about as many vector multiply-adds as take as long.
+struct Estimate {
+  double correlation, band;
 };
 
 // The correlation alone of one block of rows.
@@ -104,12 +108,14 @@ class Correlation {
   std::vector<float> x_, offsets_, z_;
 };
 
+size_t checked(int64_t value) {
+  if (value < 1 || value > (int64_t{1} << 31)) throw std::invalid_argument("every number must be between 1 and 2^31");
+  return size_t(value);
+}
+
 Measured measure(const Shape& shape, size_t rows, double seconds) {
-  const auto count = [](int64_t value) {
-    if (value < 1 || value > (int64_t{1} << 31)) throw std::invalid_argument("every number must be between 1 and 2^31");
-    return size_t(value);
-  };
-  const size_t Q = count(shape.Q), R = count(shape.R), m = count(shape.m), n = count(shape.n), r = count(shape.r);
+  const size_t Q = checked(shape.Q), R = checked(shape.R), m = checked(shape.m), n = checked(shape.n),
+               r = checked(shape.r);
   const std::vector<float> Xf = values(m * r), Wf = values(r * n);
   const Product product(Plan(choose_kernels(), Q, R, m, n, r, Xf.data(), Wf.data()));
   const PlanView view = product.plan().view(Xf.data(), Wf.data());
@@ -119,9 +125,6 @@ Measured measure(const Shape& shape, size_t rows, double seconds) {
   Measured found{};
   found.correlation_flops = blocks * costs.correlation_flops;
   found.band_flops = blocks * costs.band_flops;
-  found.correlation_operations = blocks * costs.correlation_operations;
-  found.band_operations = blocks * costs.band_operations;
-  found.outputs = double(rows * R);
   found.bytes = costs.bytes;
   found.transformed = (lanes ? view.rows_fft : view.row_fft) != nullptr;
   found.lanes = lanes;
@@ -148,7 +151,30 @@ Measured measure(const Shape& shape, size_t rows, double seconds) {
 
 using namespace deepthin;
 
-// Returns 0, or -1 with the reason in `error` (kErrorSize bytes). Measures for `seconds`, or not at all where that is 0.
+// These return 0, or -1 with the reason in `error` (kErrorSize bytes).
+
+// For `count` pairs of n and r of the shape's Q x R.
+DEEPTHIN_EXPORT int32_t deepthin_estimate_products(const Shape* shape, int64_t rows, const int64_t* n, const int64_t* r,
+                                                   int64_t count, Estimate* found, char* error) {
+  try {
+    const Kernels& kernels = choose_kernels();
+    const size_t Q = checked(shape->Q), R = checked(shape->R), wanted = checked(rows);
+    for (int64_t i = 0; i < count; ++i) {
+      const size_t columns = checked(n[i]), ranks = checked(r[i]);
+      const PathCosts row = estimate(kernels, Q, R, columns, ranks, false);
+      const PathCosts block = estimate(kernels, Q, R, columns, ranks, true);
+      const size_t over = wanted % kernels.lanes, fewest = fewest_lanes(kernels, row, block);
+      const double single = over < fewest ? double(over) : 0, blocks = double(wanted / kernels.lanes + (over >= fewest));
+      found[i] = {single * row.correlation + blocks * block.correlation, single * row.band + blocks * block.band};
+    }
+    return 0;
+  } catch (const std::exception& problem) {
+    std::snprintf(error, kErrorSize, "%s", problem.what());
+    return -1;
+  }
+}
+
+// Measures for `seconds`, or not at all where that is 0.
 DEEPTHIN_EXPORT int32_t deepthin_measure_product(const Shape* shape, int64_t rows, double seconds, Measured* found,
                                                  char* error) {
   try {

@@ -17,7 +17,32 @@ constexpr size_t kMostTransformed = size_t{1} << 17;
 // Vector multiply-adds that take as long as what a row or a block of rows needs for a vector of factors, or for an output.
 constexpr double kRowEntry = 1.5, kRowOutput = 5, kLaneEntry = 1, kLaneOutput = 18;
 
+double entries_of(size_t Q, size_t R, size_t n, size_t r) {
+  return double(r) * (double(Q) * double(R) / double(n) + double(R));
+}
+
 }  // namespace
+
+PathCosts estimate(const Kernels& kernels, size_t Q, size_t R, size_t n, size_t r, bool in_lanes, bool narrow) {
+  const size_t lanes = kernels.lanes, offsets = Q + n - 1;
+  const ForcedPath forced = ForcedPath::from_environment();
+  PathCosts costs{};
+  costs.correlation = double(r * n) * double(Q) / (in_lanes ? 1 : double(lanes));
+  if (offsets <= kMostTransformed) {
+    const double fft = Fft::operations(offsets, lanes, in_lanes ? Fft::Lanes::kRows : Fft::Lanes::kAcross, r);
+    costs.transformed = forced.fft.value_or(fft < costs.correlation);
+    if (costs.transformed) costs.correlation = fft;
+  }
+  const double padding = narrow ? 1 : double(round_up(n, lanes)) / double(n), entries = entries_of(Q, R, n, r);
+  costs.band = in_lanes ? entries * kLaneEntry + double(R) * kLaneOutput
+                        : entries * padding / double(lanes) * kRowEntry + double(R) * kRowOutput;
+  return costs;
+}
+
+size_t fewest_lanes(const Kernels& kernels, const PathCosts& row, const PathCosts& block) {
+  if (const auto forced = ForcedPath::from_environment().lanes) return *forced ? 1 : SIZE_MAX;
+  return std::clamp(size_t(std::ceil(1.1 * block.both() / row.both())), size_t{2}, kernels.lanes);
+}
 
 void check_fills(size_t Q, size_t R, size_t m, size_t n) {
   // None is above 2^31, so that neither product overflows.
@@ -43,7 +68,11 @@ Plan::Plan(const Kernels& kernels, size_t Q, size_t R, size_t m, size_t n, size_
     work_ = r * Q * R;
     return;
   }
-  choose_transforms(Wf);
+  const PathCosts row = estimate(kernels, Q, R, n, r, false, narrow()), block = estimate(kernels, Q, R, n, r, true);
+  work_ = size_t(row.both()) * kernels.lanes;
+  fewest_lanes_ = deepthin::fewest_lanes(kernels, row, block);
+  if (row.transformed) row_fft_.emplace(view_.offsets(), kernels.lanes, Fft::Lanes::kAcross, Wf, r, n);
+  if (block.transformed) rows_fft_.emplace(view_.offsets(), kernels.lanes, Fft::Lanes::kRows, Wf, r, n);
   find_outputs(Wf);
   if (!narrow()) {
     pack(Xf);
@@ -52,7 +81,6 @@ Plan::Plan(const Kernels& kernels, size_t Q, size_t R, size_t m, size_t n, size_
     for (size_t j = 0; j < r; ++j)
       for (size_t i = 0; i < m; ++i) ranks_[j * m + i] = Xf[i * r + j];
   }
-  choose_lanes();
 }
 
 PlanView Plan::view(const float* Xf, const float* Wf) const {
@@ -71,50 +99,14 @@ PlanView Plan::view(const float* Xf, const float* Wf) const {
   return view;
 }
 
-void Plan::choose_transforms(const float* Wf) {
-  const size_t offsets = view_.offsets(), lanes = kernels_->lanes, n = view_.n, r = view_.r;
-  const ForcedPath forced = ForcedPath::from_environment();
-  const double taps = double(r * n) * double(view_.Q);
-  const auto choose = [&](Fft::Lanes use, double operations_of_taps, std::optional<Fft>& fft) {
-    if (offsets > kMostTransformed) return;
-    const double operations = Fft::operations(offsets, lanes, use, r);
-    if (forced.fft.value_or(operations < operations_of_taps)) fft.emplace(offsets, lanes, use, Wf, r, n);
-  };
-  choose(Fft::Lanes::kAcross, taps / double(lanes), row_fft_);
-  choose(Fft::Lanes::kRows, taps, rows_fft_);
-}
-
-void Plan::choose_lanes() {
-  const size_t lanes = kernels_->lanes;
-  const PlanCosts row = costs(false), block = costs(true);
-  const double one = row.correlation_operations + row.band_operations;
-  work_ = size_t(one) * lanes;
-  const double worth = 1.1 * (block.correlation_operations + block.band_operations) / one;
-  fewest_lanes_ = std::clamp(size_t(std::ceil(worth)), size_t{2}, lanes);
-  if (const auto forced = ForcedPath::from_environment().lanes) fewest_lanes_ = *forced ? 1 : SIZE_MAX;
-}
-
 PlanCosts Plan::costs(bool in_lanes) const {
-  const double lanes = double(kernels_->lanes), rows = in_lanes ? lanes : 1;
-  const double taps = double(view_.r * view_.n) * double(view_.Q);
-  const double entries = double(view_.r) * (double(view_.Q) * double(view_.R) / double(view_.n) + double(view_.R));
+  const double rows = in_lanes ? double(kernels_->lanes) : 1;
   const std::optional<Fft>& fft = in_lanes ? rows_fft_ : row_fft_;
   PlanCosts costs{};
-  if (fft) {
-    costs.correlation_operations =
-        Fft::operations(view_.offsets(), kernels_->lanes, in_lanes ? Fft::Lanes::kRows : Fft::Lanes::kAcross, view_.r);
-    costs.correlation_flops = fft->flops(view_.r) * rows;
-    costs.bytes = double(fft->bytes());
-  } else {
-    costs.correlation_operations = taps * rows / lanes;
-    costs.correlation_flops = 2 * taps * rows;
-    costs.bytes = double(view_.r * view_.n * sizeof(float));
-  }
-  const double factors = narrow() ? entries : double(packed_.size());
-  costs.band_operations = in_lanes ? entries * kLaneEntry + double(view_.R) * kLaneOutput
-                                   : factors / lanes * kRowEntry + double(view_.R) * kRowOutput;
-  costs.band_flops = 2 * entries * rows;
-  costs.bytes += double((narrow() ? view_.r * view_.m : packed_.size()) * sizeof(float));
+  costs.correlation_flops = rows * (fft ? fft->flops(view_.r) : 2 * double(view_.r * view_.n) * double(view_.Q));
+  costs.band_flops = rows * 2 * entries_of(view_.Q, view_.R, view_.n, view_.r);
+  costs.bytes = (fft ? double(fft->bytes()) : double(view_.r * view_.n * sizeof(float))) +
+                double((narrow() ? view_.r * view_.m : packed_.size()) * sizeof(float));
   return costs;
 }
 

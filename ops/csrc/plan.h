@@ -14,11 +14,21 @@ namespace deepthin {
 // Throws std::invalid_argument where an m x n matrix cannot fill a Q x R matrix.
 void check_fills(size_t Q, size_t R, size_t m, size_t n);
 
-// What one row costs, or one block of `lanes` rows.
+// About as many vector multiply-adds as take as long as one row, or one block of `lanes` rows.
+struct PathCosts {
+  double correlation, band;
+  bool transformed;
+  double both() const { return correlation + band; }
+};
+// The cheaper way to correlate, or the forced one, and the band, whose factors are packed or, in a narrow plan, not.
+PathCosts estimate(const Kernels& kernels, size_t Q, size_t R, size_t n, size_t r, bool in_lanes, bool narrow = false);
+// Rows from which on a block of lanes costs less than one row after the other.
+size_t fewest_lanes(const Kernels& kernels, const PathCosts& row, const PathCosts& block);
+
+// What one row takes, or one block of `lanes` rows.
 struct PlanCosts {
-  double correlation_operations, band_operations;  // about as many vector multiply-adds as take as long
-  double correlation_flops, band_flops;            // multiplications and additions of the result, or of its transform
-  double bytes;                                    // constants read
+  double correlation_flops, band_flops;  // multiplications and additions of the result, or of its transform
+  double bytes;                          // constants read
 };
 
 class Plan {
@@ -43,14 +53,12 @@ class Plan {
   size_t work() const { return work_; }
 
   PlanCosts costs(bool lanes) const;
-  // Rows from which on a block of lanes costs less than one row after the other.
   size_t fewest_lanes() const { return fewest_lanes_; }
 
  private:
   enum class Path { kPacked, kNarrow, kDirect };
 
   void choose_transforms(const float* Wf);
-  void choose_lanes();
   void find_outputs(const float* Wf);
   void pack(const float* Xf);
 
