@@ -16,7 +16,14 @@ typedef uint32_t BitsVec __attribute__((vector_size(32)));
 
 inline Vec splat(float x) { return _mm256_set1_ps(x); }
 
-inline Vec gather(const float* table, BitsVec index) { return _mm256_i32gather_ps(table, (__m256i)index, 4); }
+// Eight loads: as fast as the instruction for it or faster, above all on AMD's processors.
+inline Vec gather(const float* table, BitsVec index) {
+  const __m128i low = _mm256_castsi256_si128((__m256i)index), high = _mm256_extracti128_si256((__m256i)index, 1);
+  const uint64_t pair[4] = {uint64_t(_mm_cvtsi128_si64(low)), uint64_t(_mm_extract_epi64(low, 1)),
+                            uint64_t(_mm_cvtsi128_si64(high)), uint64_t(_mm_extract_epi64(high, 1))};
+  const auto at = [&](int i) { return table[i % 2 ? pair[i / 2] >> 32 : uint32_t(pair[i / 2])]; };
+  return Vec{at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7)};
+}
 
 // Turns a word with the numbers of all eight lanes into one number a lane.
 class Spread {
@@ -72,6 +79,16 @@ class SmallTable {
  private:
   Vec low_, high_;
 };
+
+// Every lane and those before it.
+inline BitsVec running_sum(BitsVec v) {
+  __m256i sum = (__m256i)v;
+  sum = _mm256_add_epi32(sum, _mm256_slli_si256(sum, 4));
+  sum = _mm256_add_epi32(sum, _mm256_slli_si256(sum, 8));
+  // The halves were summed apart.
+  const __m256i low = _mm256_permute2x128_si256(sum, sum, 0x08);
+  return (BitsVec)_mm256_add_epi32(sum, _mm256_shuffle_epi32(low, 0xff));
+}
 
 inline void transpose(Vec (&v)[LANES]) {
   Vec a[8], b[8];

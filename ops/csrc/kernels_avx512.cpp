@@ -54,6 +54,16 @@ class SmallTable {
 };
 using TinyTable = SmallTable;
 
+// Every lane and those before it.
+inline BitsVec running_sum(BitsVec v) {
+  const __m512i zero = _mm512_setzero_si512();
+  __m512i sum = (__m512i)v;
+  sum = _mm512_add_epi32(sum, _mm512_alignr_epi32(sum, zero, 15));
+  sum = _mm512_add_epi32(sum, _mm512_alignr_epi32(sum, zero, 14));
+  sum = _mm512_add_epi32(sum, _mm512_alignr_epi32(sum, zero, 12));
+  return (BitsVec)_mm512_add_epi32(sum, _mm512_alignr_epi32(sum, zero, 8));
+}
+
 inline void transpose(Vec (&v)[LANES]) {
   Vec a[16], b[16];
   for (int i = 0; i < 16; i += 2) {

@@ -56,6 +56,14 @@ class SmallTable {
 };
 using TinyTable = SmallTable;
 
+// Every lane and those before it.
+inline BitsVec running_sum(BitsVec v) {
+  const uint32x4_t zero = vdupq_n_u32(0);
+  uint32x4_t sum = (uint32x4_t)v;
+  sum = vaddq_u32(sum, vextq_u32(zero, sum, 3));
+  return (BitsVec)vaddq_u32(sum, vextq_u32(zero, sum, 2));
+}
+
 inline void transpose(Vec (&v)[LANES]) {
   const float32x4x2_t a = vtrnq_f32(v[0], v[1]), b = vtrnq_f32(v[2], v[3]);
   v[0] = vcombine_f32(vget_low_f32(a.val[0]), vget_low_f32(b.val[0]));

@@ -48,6 +48,12 @@ class SmallTable {
 };
 using TinyTable = SmallTable;
 
+// Every lane and those before it.
+inline BitsVec running_sum(BitsVec v) {
+  for (int i = 1; i < LANES; ++i) v[i] += v[i - 1];
+  return v;
+}
+
 inline void transpose(Vec (&v)[LANES]) {
   const Vec a = v[0], b = v[1], c = v[2], d = v[3];
   v[0] = Vec{a[0], b[0], c[0], d[0]};

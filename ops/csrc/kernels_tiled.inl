@@ -158,16 +158,6 @@ void dot_rows(const float* weights, size_t count, const float* const* x, size_t 
   }
 }
 
-void dot_entries(const float* values, const uint32_t* inputs, size_t count, const float* const* x, size_t rows,
-                 float* sums) {
-  for (size_t row = 0; row < rows; ++row) {
-    const float* from = x[row];
-    sums[row] += sum_of(
-        count, [=](size_t i) { return load(values + i) * gather(from, load_bits(inputs + i)); },
-        [=](size_t i) { return values[i] * from[inputs[i]]; });
-  }
-}
-
 template <int L>
 DEEPTHIN_INLINE void tile_lanes_of(const float* weights, size_t outputs, size_t count, const float* x,
                                    bool accumulate, float* y) {
@@ -223,4 +213,7 @@ void entries_lanes(const float* values, const uint32_t* inputs, size_t count, co
     entries_lanes_of<1>(values, inputs, count, x, y);
 }
 
-constexpr StoredKernels kStored = {look_up, unpack, hash, shuffle, dot_rows, tile_lanes, dot_entries, entries_lanes};
+#include "kernels_rows.inl"
+
+constexpr StoredKernels kStored = {look_up,       unpack,     hash,             shuffle,   dot_rows,      tile_lanes,
+                                   entries_lanes, sparse_row, sparse_codes_row, codes_row, byte_codes_row};

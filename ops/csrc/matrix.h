@@ -71,8 +71,6 @@ class SparseMatrix : public Matrix {
       : Matrix(kernels, Q, R), starts_(starts) {}
   size_t work(size_t rows) const override;
   size_t scratch_floats() const override { return 2 * (kEntries + 16); }
-  void few_rows(size_t first, size_t last, const float* const* x, size_t rows, float* const* y,
-                float* scratch) const override;
   void lane_rows(size_t first, size_t last, const LaneBlock* blocks, size_t count, float* scratch) const override;
 
  protected:
@@ -86,10 +84,9 @@ class SparseMatrix : public Matrix {
   // Entries first .. first + count - 1 of one output. `next` starts at 0 for each output and is the reader's own.
   virtual Entries read(size_t first, size_t count, uint32_t& next, float* scratch) const = 0;
 
- private:
-  template <typename Use>
-  void for_each_run(size_t c, float* scratch, const Use& use) const;
+  const int32_t* starts() const { return starts_; }
 
+ private:
   const int32_t* starts_;
 };
 

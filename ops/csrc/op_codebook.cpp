@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "matrix_op.h"
 #include "ops.h"
 #include "stored.h"
@@ -11,12 +13,30 @@ class CodebookMatrix : public TiledMatrix {
                  size_t bits)
       : TiledMatrix(kernels, Q, R), codebook_(codebook), indices_(indices), bits_(bits), row_((Q * bits + 7) / 8) {}
 
+  size_t scratch_floats() const override { return std::max(TiledMatrix::scratch_floats(), kByteTableFloats); }
+
+  void few_rows(size_t first, size_t last, const float* const* x, size_t rows, float* const* y,
+                float* scratch) const override {
+    const CodedView view{indices_, Q(), R(), bits_, row_, codebook_.table()};
+    const bool bytes = 8 % bits_ == 0 && bits_ < 8 && last - first >= kWorthTables;
+    // More rows share tiles.
+    if (!bytes && rows > kFewestTiled) return TiledMatrix::few_rows(first, last, x, rows, y, scratch);
+    for (size_t i = 0; i < rows; ++i)
+      if (bytes)
+        stored().byte_codes_row(view, first, last, x[i], y[i], scratch);
+      else
+        stored().codes_row(view, first, last, x[i], y[i]);
+  }
+
  protected:
   void fill(size_t c, size_t q, size_t count, float* tile) const override {
     stored().look_up({indices_ + c * row_, (R() - c) * row_, bits_}, q, count, codebook_.table(), tile);
   }
 
  private:
+  // Outputs that pay for tables of bytes, and rows above which a tile pays.
+  static constexpr size_t kWorthTables = 64, kFewestTiled = 2;
+
   const Codebook& codebook_;
   const uint8_t* indices_;
   size_t bits_, row_;

@@ -11,6 +11,11 @@ class CodebookCsrMatrix : public SparseMatrix {
                     PackedView gaps, const int32_t* starts)
       : SparseMatrix(kernels, Q, R, starts), codebook_(codebook), symbols_(symbols), gaps_(gaps) {}
 
+  void few_rows(size_t first, size_t last, const float* const* x, size_t rows, float* const* y, float*) const override {
+    const CodedSparseView view{symbols_, gaps_, codebook_.table(), starts()};
+    for (size_t i = 0; i < rows; ++i) stored().sparse_codes_row(view, first, last, x[i], y[i]);
+  }
+
  protected:
   Entries read(size_t first, size_t count, uint32_t& next, float* scratch) const override {
     uint32_t* inputs = reinterpret_cast<uint32_t*>(scratch);

@@ -12,6 +12,11 @@ class CsrMatrix : public SparseMatrix {
             const int32_t* wide, const int32_t* starts)
       : SparseMatrix(kernels, Q, R, starts), values_(values), narrow_(narrow), wide_(wide) {}
 
+  void few_rows(size_t first, size_t last, const float* const* x, size_t rows, float* const* y, float*) const override {
+    const SparseView view{values_, narrow_, reinterpret_cast<const uint32_t*>(wide_), starts(), size_t(starts()[R()])};
+    for (size_t i = 0; i < rows; ++i) stored().sparse_row(view, first, last, x[i], y[i]);
+  }
+
  protected:
   Entries read(size_t first, size_t count, uint32_t&, float* scratch) const override {
     uint32_t* inputs = reinterpret_cast<uint32_t*>(scratch);

@@ -27,6 +27,33 @@ struct ShuffledView {
   uint32_t reciprocal;  // floor((2^32 - 1) / n)
 };
 
+// The entries of a sparse matrix, output by output: starts[c] .. starts[c + 1] - 1 are those of output c, `count` in all.
+// One of `narrow` and `wide`, the inputs that they are at, is null.
+struct SparseView {
+  const float* values;
+  const uint16_t* narrow;
+  const uint32_t* wide;
+  const int32_t* starts;
+  size_t count;
+};
+
+// The same as codes of values, table[256], and of the zeros between the inputs.
+struct CodedSparseView {
+  PackedView symbols, gaps;
+  const float* table;
+  const int32_t* starts;
+};
+
+// A matrix of codes, the `row` bytes of one output after those of another.
+struct CodedView {
+  const uint8_t* indices;
+  size_t Q, R, bits, row;
+  const float* table;  // table[256]
+};
+
+// Working memory of byte_codes_row().
+constexpr size_t kByteTableFloats = 16 * 256;
+
 // Parts of a matrix that are made at a time: so many outputs, each of so many inputs.
 constexpr size_t kTileOutputs = 6;
 constexpr size_t kTileInputs = 512;
@@ -47,10 +74,15 @@ struct StoredKernels {
   void (*tile_lanes)(const float* weights, size_t outputs, size_t count, const float* x, size_t planes,
                      bool accumulate, float* y);
   // The same for one output and weights of some inputs only.
-  void (*dot_entries)(const float* values, const uint32_t* inputs, size_t count, const float* const* x, size_t rows,
-                      float* sums);
   void (*entries_lanes)(const float* values, const uint32_t* inputs, size_t count, const float* x, size_t planes,
                         float* y);
+
+  // Outputs [first, last) of one row, where there is no batch to share what it takes to make a weight.
+  void (*sparse_row)(const SparseView&, size_t first, size_t last, const float* x, float* y);
+  void (*sparse_codes_row)(const CodedSparseView&, size_t first, size_t last, const float* x, float* y);
+  void (*codes_row)(const CodedView&, size_t first, size_t last, const float* x, float* y);
+  // Codes of 1, 2 or 4 bits: for each byte of them, all that it can stand for is summed up before.
+  void (*byte_codes_row)(const CodedView&, size_t first, size_t last, const float* x, float* y, float* sums);
 };
 
 }  // namespace deepthin

@@ -1,0 +1,165 @@
+// One row times a matrix that is looked up or sparse: included by kernels_tiled.inl; see kernels.inl.
+// There is no batch here to share the making of a weight, so that it is made where it is used and never stored.
+
+// Lanes below `count`.
+DEEPTHIN_INLINE Vec first_lanes(Vec v, size_t count) { return (Vec)((BitsVec)v & (BitsVec)(lane_numbers() < uint32_t(count))); }
+
+DEEPTHIN_INLINE BitsVec load_inputs(const uint32_t* p) { return load_bits(p); }
+DEEPTHIN_INLINE BitsVec load_inputs(const uint16_t* p) {
+  typedef uint16_t Narrow __attribute__((vector_size(LANES * sizeof(uint16_t)), aligned(2), may_alias));
+  return __builtin_convertvector(*reinterpret_cast<const Narrow*>(p), BitsVec);
+}
+
+// entries(i) gives the products of the W entries from i on, of which those behind the last one of the output are not
+// counted; it is not asked for any behind `all`. The last product alone is one(i).
+template <typename Entries, typename One>
+DEEPTHIN_INLINE void sum_outputs(const int32_t* starts, size_t first, size_t last, size_t all, float* y, Entries entries,
+                                 One one) {
+  for (size_t c = first; c < last; ++c) {
+    size_t i = size_t(starts[c]);
+    const size_t end = size_t(starts[c + 1]);
+    Vec sum[2] = {};
+    for (; i + 2 * W <= end; i += 2 * W) {
+      sum[0] += entries(i);
+      sum[1] += entries(i + W);
+    }
+    if (i + W <= end) {
+      sum[0] += entries(i);
+      i += W;
+    }
+    float rest = 0.0f;
+    // Entries of the next outputs may be read too, which spares a loop of a length that no processor foresees.
+    if (i + W <= all)
+      sum[1] += first_lanes(entries(i), end - i);
+    else
+      for (; i < end; ++i) rest += one(i);
+    y[c] = total(sum[0] + sum[1]) + rest;
+  }
+}
+
+template <typename Index>
+DEEPTHIN_INLINE void sparse_row_of(const SparseView& m, const Index* inputs, size_t first, size_t last, const float* x,
+                                   float* y) {
+  sum_outputs(
+      m.starts, first, last, m.count, y,
+      [&](size_t i) { return load(m.values + i) * gather(x, load_inputs(inputs + i)); },
+      [&](size_t i) { return m.values[i] * x[inputs[i]]; });
+}
+
+void sparse_row(const SparseView& m, size_t first, size_t last, const float* x, float* y) {
+  if (m.narrow)
+    sparse_row_of(m, m.narrow, first, last, x, y);
+  else
+    sparse_row_of(m, m.wide, first, last, x, y);
+}
+
+// The same of codes: their gaps add up to the inputs that they are at.
+void sparse_codes_row(const CodedSparseView& m, size_t first, size_t last, const float* x, float* y) {
+  const Spread gap(uint32_t(m.gaps.bits)), symbol(uint32_t(m.symbols.bits));
+  const auto inside = [](const PackedView& p) { return p.bytes < 8 ? 0 : (p.bytes - 8) * 8 / p.bits; };
+  const size_t whole = least(inside(m.gaps), inside(m.symbols));
+  const BitsVec lane = lane_numbers();
+  for (size_t c = first; c < last; ++c) {
+    BitsVec before = lane;
+    Vec sum = splat(0.0f);
+    const size_t end = size_t(m.starts[c + 1]);
+    for (size_t i = size_t(m.starts[c]); i < end; i += W) {
+      const bool quick = i + W <= whole;
+      const BitsVec gaps = quick ? codes_at<true>(m.gaps, i, gap) : codes_at<false>(m.gaps, i, gap);
+      const BitsVec symbols = quick ? codes_at<true>(m.symbols, i, symbol) : codes_at<false>(m.symbols, i, symbol);
+      BitsVec place = running_sum(gaps) + before;
+      before = lane + (place[W - 1] + 1);
+      Vec values = gather(m.table, symbols);
+      if (end - i < W) {
+        // What follows belongs to other outputs, and its places are none of this one.
+        place &= (BitsVec)(lane < uint32_t(end - i));
+        values = first_lanes(values, end - i);
+      }
+      sum += values * gather(x, place);
+    }
+    y[c] = total(sum);
+  }
+}
+
+// Bytes whose codes are looked up together, and what a table of every sum that a byte can stand for takes.
+constexpr size_t kByteGroup = 16;
+static_assert(kByteGroup * 256 == kByteTableFloats);
+
+// sums[v] = what the inputs x[0 .. count-1] give where byte v holds their codes.
+DEEPTHIN_INLINE void make_sums(const float* table, size_t bits, const float* x, size_t count, float* sums) {
+  const size_t codes = size_t(1) << bits;
+  float product[16];
+  size_t size = codes;
+  const auto products = [&](size_t i) {
+    for (size_t k = 0; k < codes; ++k) product[k] = i < count ? x[i] * table[k] : 0.0f;
+  };
+  products(0);
+  for (size_t k = 0; k < codes; ++k) sums[k] = product[k];
+  for (size_t i = 1; size < 256; ++i, size *= codes) {
+    products(i);
+    for (size_t k = codes; k-- > 0;) {
+      float* to = sums + k * size;
+      if (size >= W)
+        for (size_t v = 0; v < size; v += W) store(to + v, load(sums + v) + splat(product[k]));
+      else
+        for (size_t v = 0; v < size; ++v) to[v] = sums[v] + product[k];
+    }
+  }
+}
+
+void byte_codes_row(const CodedView& m, size_t first, size_t last, const float* x, float* y, float* sums) {
+  const size_t each = 8 / m.bits;
+  for (size_t c = first; c < last; ++c) y[c] = 0.0f;
+  for (size_t byte = 0; byte < m.row; byte += kByteGroup) {
+    const size_t bytes = least(kByteGroup, m.row - byte);
+    for (size_t b = 0; b < bytes; ++b) {
+      const size_t q = (byte + b) * each;
+      make_sums(m.table, m.bits, x + q, least(each, m.Q - q), sums + b * 256);
+    }
+    const uint8_t* codes = m.indices + first * m.row + byte;
+    for (size_t c = first; c < last; ++c, codes += m.row) {
+      float sum[4] = {};
+      size_t b = 0;
+      for (; b + 8 <= bytes; b += 8) {
+        uint64_t word;
+        __builtin_memcpy(&word, codes + b, 8);
+        const float* from = sums + b * 256;
+        DEEPTHIN_UNROLL
+        for (size_t i = 0; i < 8; ++i) sum[i % 4] += from[i * 256 + (word >> 8 * i & 255)];
+      }
+      for (; b < bytes; ++b) sum[0] += sums[b * 256 + codes[b]];
+      y[c] += (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    }
+  }
+}
+
+template <typename Table>
+DEEPTHIN_INLINE void codes_row_of(const CodedView& m, const Table& table, size_t first, size_t last, const float* x,
+                                  float* y) {
+  const Spread spread(uint32_t(m.bits));
+  const size_t whole = m.Q / W * W;
+  for (size_t c = first; c < last; ++c) {
+    const PackedView codes{m.indices + c * m.row, (m.R - c) * m.row, m.bits};
+    Vec sum[2] = {};
+    size_t i = 0;
+    for_each_code(codes, 0, whole, [&](size_t q, BitsVec code) { sum[i++ % 2] += table(code) * load(x + q); });
+    Vec tail = splat(0.0f);
+    if (whole < m.Q) {
+      const Vec weights = table(codes_at<false>(codes, whole, spread));
+      tail = first_lanes(weights, m.Q - whole) * load_part(x + whole, m.Q - whole);
+    }
+    y[c] = total(sum[0] + sum[1] + tail);
+  }
+}
+
+void codes_row(const CodedView& m, size_t first, size_t last, const float* x, float* y) {
+  if (m.bits <= 3) {
+    const TinyTable tiny(m.table);
+    codes_row_of(m, [&](BitsVec code) { return tiny[code]; }, first, last, x, y);
+  } else if (m.bits == 4) {
+    const SmallTable small(m.table);
+    codes_row_of(m, [&](BitsVec code) { return small[code]; }, first, last, x, y);
+  } else {
+    codes_row_of(m, [&](BitsVec code) { return gather(m.table, code); }, first, last, x, y);
+  }
+}
