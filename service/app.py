@@ -18,6 +18,7 @@ from service import errors
 from service.admission import Admission
 from service.browser import BrowserHeadersMiddleware, CrossSiteMiddleware
 from service.downloads import StreamPacker
+from service.hosts import ANY, HostMiddleware
 from service.hub import Hub
 from service.jobs.courtesy import Courtesy
 from service.jobs.service import JobService
@@ -100,6 +101,9 @@ def create_app(
         summary="Speech recognition with compressed models.",
         version=version("deepthin"),
         lifespan=lifespan,
+        # FastAPI's own pages get their scripts from the internet; `service.routes.page` has one that does not.
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.settings = settings
     app.state.metrics = instruments
@@ -112,6 +116,8 @@ def create_app(
     )
     app.add_middleware(BodyLimitMiddleware, limit=BodyLimit(settings.max_bytes), by_path={compress.PATH: uploads})
     app.add_middleware(CrossSiteMiddleware)
+    # A page of another name has no key to send.
+    app.add_middleware(HostMiddleware, allowed=settings.allowed_hosts or ((ANY,) if settings.api_keys else ()))
     app.add_middleware(RequestMiddleware, metrics=instruments)
     app.add_middleware(BrowserHeadersMiddleware)
     return app

@@ -13,8 +13,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import CrossSiteError, error_response
 
-# The interactive documentation is FastAPI's: its script is inline and its parts come from elsewhere.
-_DOCUMENTATION: Final = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc"})
 _HARMLESS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN_SITE: Final = frozenset({"same-origin", "none"})
 POLICY: Final = (
@@ -22,6 +20,7 @@ POLICY: Final = (
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _HEADERS: Final = {
+    "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "x-frame-options": "DENY",
@@ -48,8 +47,6 @@ class BrowserHeadersMiddleware:
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
-                if scope["path"] not in _DOCUMENTATION:
-                    headers.setdefault("content-security-policy", POLICY)
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

@@ -83,6 +83,14 @@ class CrossSiteError(ServiceError):
     code = "cross_site"
 
 
+class UnknownHostError(ServiceError):
+    """The request was for a name that the service does not go by."""
+
+    status = 421
+    kind = "invalid_request_error"
+    code = "unknown_host"
+
+
 class NotFoundError(ServiceError):
     """A model of that name is not hosted."""
 

@@ -62,6 +62,9 @@ class Settings(BaseSettings):
         job_seconds: longest that a worker may run.
         self_check: whether the operators of every model are checked against their definitions once it is loaded.
         api_keys: keys of which every client must send one (`Authorization: Bearer KEY`); empty lets everyone in.
+        allowed_hosts: further names that the service goes by, such as speech.example.com or *.example.com. Addresses,
+            names without dots, and names of private networks (.localhost, .local, .home.arpa, .internal, .lan) need
+            not be named. With `api_keys` and none named here, every name will do.
         log_level: least severe messages that are logged; debug adds a line for each probe and scrape that went well.
         log_format: json for one object a line, text for people; auto is text on a terminal and json elsewhere.
     """
@@ -102,10 +105,11 @@ class Settings(BaseSettings):
     job_seconds: Annotated[float, Field(gt=0)] = 86_400.0
     self_check: bool = True
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "text"] = "auto"
 
-    @field_validator("models", "api_keys", mode="before")
+    @field_validator("models", "api_keys", "allowed_hosts", mode="before")
     @classmethod
     def _split_on_commas(cls, value: object) -> object:
         if isinstance(value, str):

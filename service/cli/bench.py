@@ -20,16 +20,20 @@ def delegate(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("deepthin bench", description=f"Benchmarks: {_HELP}.")
     parser.add_argument(
         "benchmark",
-        choices=("kernels", "formats", "coders", "compression"),
-        help="kernels: DeepThin matrices against ONNX Runtime's own; formats: the other stored matrices; "
-        "coders: size and speed of the entropy coders; compression: the table of all methods at several sizes (hours)",
+        choices=("kernels", "recurrent", "formats", "models", "coders", "compression"),
+        help="kernels: DeepThin matrices against ONNX Runtime's own; recurrent: GRU and LSTM layers; "
+        "formats: the other stored matrices; models: whole networks, the paper's; coders: size and speed of the entropy coders; compression: the table of all methods at several sizes (hours)",
     )
     chosen = parser.parse_args(argv[:1]).benchmark
     if chosen == "compression":
         from models.compression import table
 
         return table.main(argv[1:])
-    from ops.benchmarks import coders, formats, kernels
+    if chosen == "models":
+        from models import speed
 
-    benchmark = {"kernels": kernels.main, "formats": formats.main, "coders": coders.main}[chosen]
-    return benchmark(list(argv[1:]))
+        return speed.main(argv[1:])
+    from ops.benchmarks import coders, formats, kernels, recurrent
+
+    benchmarks = {"kernels": kernels, "recurrent": recurrent, "formats": formats, "coders": coders}
+    return benchmarks[chosen].main(list(argv[1:]))

@@ -1,4 +1,4 @@
-"""The web page: `/` and the files that it is made of."""
+"""The web page at `/`, the API reference at `/docs`, and the files that they are made of."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ router = APIRouter(include_in_schema=False)
 _FOLDER: Final = Path(__file__).parents[1] / "page"
 _SAMPLE: Final = Path(__file__).parents[1] / "demo" / "clip.ogg"
 _START: Final = "index.html"
+_REFERENCE: Final = "reference.html"
 _TYPES: Final = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -48,6 +49,12 @@ def _read(path: Path, media_type: str) -> _File:
 def page(request: Request) -> Response:
     """The page."""
     return _answer(request, _START)
+
+
+@router.api_route("/docs", methods=["GET", "HEAD"])
+def reference(request: Request) -> Response:
+    """The reference of the API, which its script makes of `/openapi.json`."""
+    return _answer(request, _REFERENCE)
 
 
 @router.api_route("/page/{name}", methods=["GET", "HEAD"])

@@ -34,6 +34,7 @@ def main() -> int:
         compare(opened(browser, url, "compare", color_scheme="dark", **PHONE), "page-phone-dark")
         models(opened(browser, url, "models", **PHONE), "page-phone")
         compress(opened(browser, url, "compress", **DESK), "page-compress")
+        reference(opened(browser, url, "transcribe", **DESK), f"{url}/docs", "page-reference")
         browser.close()
     return 0
 
@@ -97,6 +98,16 @@ def compress(page: Any, name: str) -> None:
     page.click(".job summary")
     page.wait_for_selector(".job .report table")
     take(page, name)
+
+
+def reference(page: Any, address: str, name: str) -> None:
+    """The API reference at an operation."""
+    page.goto(f"{address}#post-transcribe")
+    page.wait_for_selector("#post-transcribe")
+    page.wait_for_timeout(300)
+    page.screenshot(path=DOCS / f"{name}.png", animations="disabled")
+    print(f"docs/{name}.png")
+    page.context.close()
 
 
 def take(page: Any, name: str) -> None:

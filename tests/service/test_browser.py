@@ -29,10 +29,44 @@ async def test_every_answer_tells_browsers_what_they_may_do(client: httpx.AsyncC
     assert "microphone=(self)" in headers["permissions-policy"]
 
 
-async def test_the_documentation_is_left_to_the_framework(client: httpx.AsyncClient) -> None:
-    headers = (await client.get("/docs")).headers
-    assert "content-security-policy" not in headers
-    assert headers["x-content-type-options"] == "nosniff"
+async def test_the_reference_needs_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:
+    response = await client.get("/docs")
+    assert response.content == (PAGE / "reference.html").read_bytes()
+    assert "script-src 'self';" in response.headers["content-security-policy"]
+    assert (await client.get("/redoc")).status_code == 404
+
+
+PRIVATE = (
+    "127.0.0.1:8000 [::1]:8000 [::1] 192.168.7.2 localhost edge-box:8000 Edge-Box edge-box.local. a.b.localhost:1 "
+    "box.home.arpa service.default.svc.cluster.local box.lan box.internal"
+)
+
+
+@pytest.mark.parametrize("host", ["", *PRIVATE.split()])
+async def test_private_names_are_answered_to(client: httpx.AsyncClient, host: str) -> None:
+    assert (await client.get("/models", headers={"host": host})).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example:8000", "127.0.0.1.evil.example", "local.example", "127.1", "a.lan.b"])
+async def test_other_names_are_not(client: httpx.AsyncClient, host: str) -> None:
+    for path in ("/", "/models", "/metrics"):
+        assert_error(await client.get(path, headers={"host": host}), 421, code="unknown_host")
+
+
+async def test_names_can_be_allowed(serve: Serve) -> None:
+    async with serve(allowed_hosts="speech.Example.com,*.example.org") as client:
+        for host, status in (("speech.example.com", 200), ("a.example.org:80", 200), ("example.org", 421)):
+            assert (await client.get("/models", headers={"host": host})).status_code == status
+    async with serve(allowed_hosts="*") as client:
+        assert (await client.get("/models", headers={"host": "any.example"})).status_code == 200
+
+
+async def test_with_a_key_any_name_will_do_unless_some_are_named(serve: Serve) -> None:
+    headers = {"host": "any.example", "authorization": "Bearer key"}
+    async with serve(api_keys="key") as client:
+        assert (await client.get("/models", headers=headers)).status_code == 200
+    async with serve(api_keys="key", allowed_hosts="speech.example") as client:
+        assert (await client.get("/models", headers=headers)).status_code == 421
 
 
 @pytest.mark.parametrize(
