@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 IR_VERSION = 8
 OPSET = 17
 
-_ELEMENT_TYPES = {"float32": 1, "uint8": 2, "uint16": 4, "int32": 6, "int64": 7, "float16": 10}
+_ELEMENT_TYPES = {"float32": 1, "uint8": 2, "int8": 3, "uint16": 4, "int32": 6, "int64": 7, "float16": 10}
 
 
 def tensor(name: str, values: NDArray[Any]) -> bytes:
-    """A ``TensorProto``: an initialiser of type float32, float16, uint8, uint16, int32 or int64."""
+    """A ``TensorProto``: an initialiser of type float32, float16, int8, uint8, uint16, int32 or int64."""
     dims = b"".join(_number(1, size) for size in values.shape)
     raw = np.ascontiguousarray(values).tobytes()
     return dims + _number(2, _ELEMENT_TYPES[values.dtype.name]) + _bytes(8, name.encode()) + _bytes(9, raw)
@@ -51,7 +51,7 @@ def model(
     graph = _bytes(2, b"graph")
     for number, parts in ((1, nodes), (5, initializers), (11, inputs), (12, outputs)):
         graph += b"".join(_bytes(number, part) for part in parts)
-    opsets = ((b"", OPSET), (b"deepthin", 1))
+    opsets = ((b"", OPSET), (b"deepthin", 1), (b"com.microsoft", 1))
     imports = b"".join(_bytes(8, _bytes(1, domain) + _number(2, version)) for domain, version in opsets)
     return _number(1, IR_VERSION) + _bytes(7, graph) + imports
 

@@ -2,13 +2,15 @@
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import onnxruntime as ort
 
 from ops.library import instruction_set
+from ops.markdown import update
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -35,6 +37,8 @@ def report(
     rows: "Callable[[bool], Iterable[Row]]",
     head: str,
     line: "Callable[[Row], str]",
+    page: "tuple[str, Callable[[Sequence[Row]], str]] | None" = None,
+    drawings: "Callable[[Sequence[Row]], Mapping[str, str]] | None" = None,
 ) -> int:
     """Print the rows of a benchmark as the command line asks for them.
 
@@ -46,6 +50,8 @@ def report(
         rows: Gives the rows, of dataclasses, one after the other as they are measured; takes whether to be quick.
         head: What stands above a table.
         line: A row in a table.
+        page: The name of a part of docs/performance.md, and how the rows make it; with it there is ``--write``.
+        drawings: Files that are written beside that page, by name.
 
     Returns:
         The exit status.
@@ -53,12 +59,26 @@ def report(
     parser = argparse.ArgumentParser(prog=prog, description=f"{description} Run it on an otherwise idle machine.")
     parser.add_argument("--json", action="store_true", help="print a JSON list of rows instead of a table")
     parser.add_argument("--quick", action="store_true", help=quick)
+    if page:
+        parser.add_argument("--write", type=Path, metavar="DOCS", help="also write performance.md in this folder anew")
     options = parser.parse_args(argv)
     found = rows(options.quick)
     if options.json:
+        found = list(found)
         print(json.dumps([asdict(row) for row in found], indent=1))
-        return 0
-    print(head)
-    for row in found:
-        print(line(row), flush=True)
+    else:
+        print(head)
+        shown = []
+        for row in found:
+            print(line(row), flush=True)
+            shown.append(row)
+        found = shown
+    if page and options.write:
+        name, render = page
+        path = options.write / "performance.md"
+        begin = f"<!-- {name}: begin (written by `{prog} --write docs`) -->"
+        text = update(path.read_text(encoding="utf-8"), render(found), begin, f"<!-- {name}: end -->")
+        path.write_text(text, encoding="utf-8")
+        for file, content in (drawings(found) if drawings else {}).items():
+            (options.write / file).write_text(content, encoding="utf-8")
     return 0
