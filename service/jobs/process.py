@@ -1,19 +1,20 @@
-"""A worker as a process of its own: started, ended with all that it started, and never left behind."""
+"""A worker as a process of its own: started, listened to, ended with all that it started, and never left behind."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import ctypes
+import json
 import os
 import platform
 import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 # How libraries for arithmetic are told how many threads they may have.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -22,28 +23,36 @@ _LIKELY_VICTIM = "600"
 _IOPRIO_SET: Final = {"x86_64": 251, "aarch64": 30}
 _IOPRIO_WHO_PROCESS: Final = 1
 _IOPRIO_IDLE: Final = 3 << 13
+_LONGEST_MESSAGE: Final = 2**20
+
+
+Hear = Callable[[Any], Awaitable[None]]
+"""Takes a message of a worker."""
 
 
 class WorkerProcess:
     """A running worker, leader of a process group of its own."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, hear: Hear | None) -> None:
         self._process = process
-        self._end = asyncio.create_task(self._ended())
+        self._end = asyncio.create_task(self._ended(hear))
 
     @classmethod
-    async def start(cls, command: Sequence[str], *, environment: Mapping[str, str], log: Path) -> WorkerProcess:
-        """Run `command` with its output added to the file `log`."""
+    async def start(
+        cls, command: Sequence[str], *, environment: Mapping[str, str], log: Path, hear: Hear | None = None
+    ) -> WorkerProcess:
+        """Run `command`; `hear` is given the JSON of each line of its standard output, `log` has the other."""
         with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
+                stdout=asyncio.subprocess.PIPE,
                 stderr=output,
                 env=dict(environment),
                 start_new_session=True,
+                limit=_LONGEST_MESSAGE,
             )
-        return cls(process)
+        return cls(process, hear)
 
     @property
     def pid(self) -> int:
@@ -58,18 +67,34 @@ class WorkerProcess:
         return 0
 
     async def wait(self, seconds: float) -> int | None:
-        """The exit code (negative: the signal that ended it), or None if it still runs after `seconds`."""
+        """The exit code (negative: the signal that ended it), or None if it still runs after `seconds`.
+
+        All that it said has been heard when there is a code; what `hear` raised ends the worker and is raised here.
+        """
         await asyncio.wait({self._end}, timeout=seconds)
         return self._end.result() if self._end.done() else None
 
-    async def stop(self, grace_seconds: float) -> None:
-        """End it and everything it started: politely, and after `grace_seconds` at once."""
+    def kill(self) -> None:
+        """End it and everything it started: from now on none of it does anything, though all may take a moment to go.
+
+        What a worker leaves on the disk is whole at any moment, so that asking it first would gain nothing.
+        """
         if not self._end.done():
-            self._signal(signal.SIGTERM)
-            self.release()
-            if await self.wait(grace_seconds) is None:
-                self._signal(signal.SIGKILL)
-        await self._end
+            self._signal(signal.SIGKILL)
+            self._hurry()
+
+    async def stop(self) -> None:
+        """`kill` it, and return once it is gone, even where this is cancelled: nobody else would see it end."""
+        self.kill()
+        cancelled = None
+        while not self._end.done():
+            try:
+                await asyncio.wait({self._end})
+            except asyncio.CancelledError as error:
+                cancelled = error
+        self._end.exception()
+        if cancelled is not None:
+            raise cancelled
 
     def hold(self) -> None:
         """Make it and everything it started stand still."""
@@ -80,15 +105,42 @@ class WorkerProcess:
         """Let it go on."""
         self._signal(signal.SIGCONT)
 
-    async def _ended(self) -> int:
+    async def _ended(self, hear: Hear | None) -> int:
+        assert self._process.stdout is not None
+        failure = None
+        try:
+            async for line in self._process.stdout:
+                # One that was killed may have been in the middle of a word.
+                if hear is not None and line.endswith(b"\n"):
+                    await hear(json.loads(line))
+        except Exception as error:
+            failure = error
+            self._signal(signal.SIGKILL)
         code = await self._process.wait()
         # What the worker may have started goes with it.
         self._signal(signal.SIGKILL)
+        if failure is not None:
+            raise failure
         return code
+
+    def _hurry(self) -> None:
+        # A process dies by its own processor time, and one that has the lowest priority gets none on a busy machine.
+        if sys.platform == "linux":
+            for thread in _threads(self.pid):
+                with contextlib.suppress(OSError):
+                    os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+                with contextlib.suppress(OSError):
+                    os.setpriority(os.PRIO_PROCESS, thread, 0)
 
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
+
+
+def _threads(pid: int) -> list[int]:
+    with contextlib.suppress(OSError):
+        return [int(entry.name) for entry in Path(f"/proc/{pid}/task").iterdir()]
+    return []
 
 
 def worker_environment(threads: int, **extra: str) -> dict[str, str]:

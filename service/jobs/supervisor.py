@@ -8,9 +8,10 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from service.errors import ModelExistsError, TooManyModelsError
 from service.jobs.courtesy import Courtesy
@@ -30,8 +31,6 @@ WORKER: Final = (sys.executable, "-m", "service.jobs.worker")
 
 _POLL_SECONDS = 0.2
 _IDLE_SECONDS = 1.0
-# Cancelling is to take less than two seconds in all.
-_GRACE_SECONDS = 0.5
 _LONGEST_PAUSE = 5.0
 
 
@@ -157,6 +156,7 @@ class Supervisor:
                 **({} if self.settings.data is None else {"DEEPTHIN_DATA": str(self.settings.data)}),
             ),
             log=folder / LOG,
+            hear=partial(self._hear, job),
         )
         deadline = time.monotonic() + self.settings.job_seconds
         self.metrics.worker_memory.set_function(worker.resident_bytes)
@@ -169,6 +169,9 @@ class Supervisor:
                         return _End(code=code)
                     current = await self._current(job)
                     if current.cancelling:
+                        worker.kill()
+                        # It does nothing from now on: nobody has to wait until it is gone.
+                        await self._finish(current, JobState.CANCELLED, "cancelled")
                         return _End(stopped="cancelled")
                     if current.stage != stage:
                         stage = current.stage
@@ -177,8 +180,17 @@ class Supervisor:
                         return _End(stopped=f"it took longer than {self.settings.job_seconds:g} seconds")
         finally:
             # A service that shuts down must not leave its worker behind.
-            await worker.stop(_GRACE_SECONDS)
+            await worker.stop()
             self.metrics.worker_memory.set_function(lambda: 0)
+
+    async def _hear(self, job: Job, message: Mapping[str, Any]) -> None:
+        """Put what a worker says into the store."""
+        if (progress := message.get("progress")) is not None:
+            await asyncio.to_thread(self.store.progress, job.id, **progress)
+        if (outcome := message.get("outcome")) is not None:
+            await asyncio.to_thread(self.store.give_outcome, job.id, outcome)
+        if (reason := message.get("failed")) is not None:
+            await self._finish(job, JobState.FAILED, reason)
 
     async def _after_death(self, job: Job, end: _End, *, again: bool) -> None:
         assert end.code is not None

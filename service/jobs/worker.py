@@ -1,18 +1,22 @@
 """`python -m service.jobs.worker ID`: does one job in a process of its own.
 
-The settings say where the jobs are. Progress and the outcome go into the store of jobs; hosting what was made is the
-service's part. A worker that is killed is simply started again: the pipeline goes on after its last finished stage.
+The settings say where the jobs are. Progress and the end go to the standard output, a line of JSON each, for the
+service to put into the store: a process that gets no processor for a while must hold no lock on it. Hosting what was
+made is the service's part too. A worker that is killed is simply started again: the pipeline goes on after its last
+finished stage.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 
 from ops.errors import DeepThinError
 from service import logs
@@ -21,14 +25,14 @@ from service.jobs.folders import JobFolders
 from service.jobs.memory import memory_limit
 from service.jobs.process import die_with, stand_back
 from service.jobs.record import JobState
-from service.jobs.store import JobStore, JobStoreError
+from service.jobs.store import JobStore
 from service.settings import Settings
 
 if TYPE_CHECKING:
     from models.compression.pipeline import Event, Outcome
     from models.compression.spec import CompressionSpec
 
-# The job ended, well or badly, and the store knows it.
+# The job ended, well or badly, and the service was told.
 DONE: Final = 0
 # There is no such job, or it has ended already.
 NOTHING_TO_DO: Final = 3
@@ -36,6 +40,7 @@ NOTHING_TO_DO: Final = 3
 # Every event is a write to the disk.
 _SECONDS_BETWEEN_LAYERS = 0.05
 _SECONDS_BETWEEN_EVENTS = 0.5
+_LONGEST_REASON: Final = 4000
 
 logger = logging.getLogger(__name__)
 
@@ -65,31 +70,38 @@ def main(argv: Sequence[str] | None = None, *, pipeline: Pipeline | None = None)
     if args.parent is not None:
         die_with(args.parent)
     settings = Settings()
-    stand_back(settings.job_nice, idle=settings.job_idle)
     logs.configure("info", settings.log_format)
     folders = JobFolders(settings.home / "jobs")
-    store = JobStore(folders.root)
+    if not folders.of(args.job).is_dir():
+        return NOTHING_TO_DO
+    lock = folders.worker_lock(args.job)
+    # A worker of a service that is gone may still be at it.
+    lock.acquire(wait=True)
     try:
-        job = store.get(args.job)
-        if job is None or not folders.of(job.id).is_dir():
-            return NOTHING_TO_DO
-        lock = folders.worker_lock(job.id)
-        # A worker of a service that is gone may still be at it.
-        lock.acquire(wait=True)
+        store = JobStore(folders.root)
         try:
             job = store.get(args.job)
-            if job is None or job.state is not JobState.RUNNING or job.outcome is not None:
-                return NOTHING_TO_DO
-            _work(store, folders.of(job.id), job.id, job.spec, settings, pipeline)
         finally:
-            lock.release()
+            store.close()
+        if job is None or job.state is not JobState.RUNNING or job.outcome is not None:
+            return NOTHING_TO_DO
+        stand_back(settings.job_nice, idle=settings.job_idle)
+        with _messages() as messages:
+            _work(_Teller(messages), folders.of(job.id), job.id, job.spec, settings, pipeline)
     finally:
-        store.close()
+        lock.release()
     return DONE
 
 
+def _messages() -> TextIO:
+    """The standard output for messages alone: whatever else prints there goes to the log from now on."""
+    messages = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return messages
+
+
 def _work(
-    store: JobStore, folder: Path, job_id: str, spec: dict[str, Any], settings: Settings, pipeline: Pipeline | None
+    teller: _Teller, folder: Path, job_id: str, spec: dict[str, Any], settings: Settings, pipeline: Pipeline | None
 ) -> None:
     try:
         with memory_limit(settings.job_memory_bytes):
@@ -101,52 +113,57 @@ def _work(
             outcome = chosen(
                 folder,
                 CompressionSpec.model_validate(spec),
-                progress=_Reporter(store, job_id),
+                progress=teller.progress,
                 corpora=Corpora(settings.corpus_folders),
                 threads=settings.job_threads,
             )
-    except JobStoreError:
-        # Not the job's fault; the next worker may be able to say how it goes.
+    except BrokenPipeError:
+        # The service is gone; the next worker tells the next one how it goes.
         raise
     except DeepThinError as error:
         logger.info("job failed", extra={"job": job_id, "reason": str(error)})
-        store.finish(job_id, JobState.FAILED, str(error))
+        teller.tell(failed=str(error)[:_LONGEST_REASON])
     except Exception as error:
         logger.exception("job failed", extra={"job": job_id})
-        store.finish(job_id, JobState.FAILED, f"internal error: {type(error).__name__} (the log of the job says more)")
+        teller.tell(failed=f"internal error: {type(error).__name__} (the log of the job says more)")
     else:
         places = {"package": outcome.package, "transport": outcome.transport, "report": outcome.report}
         root = folder.resolve()
-        store.give_outcome(
-            job_id,
-            {
+        teller.tell(
+            outcome={
                 "accepted": outcome.accepted,
                 "reasons": list(outcome.reasons),
                 **{name: place.resolve().relative_to(root).as_posix() for name, place in places.items()},
-            },
+            }
         )
 
 
-class _Reporter:
-    """Writes progress into the store: every change of stage, and in between now and then."""
+class _Teller:
+    """Tells the service how the job goes."""
 
-    def __init__(self, store: JobStore, job_id: str) -> None:
-        self._store = store
-        self._job_id = job_id
+    def __init__(self, messages: TextIO) -> None:
+        self._messages = messages
         self._stage: str | None = None
         self._layer: str | None = None
         self._written = 0.0
 
-    def __call__(self, event: Event) -> None:
-        """Note `event`."""
+    def tell(self, **message: Any) -> None:
+        """Send one message: `progress`, `failed` or `outcome`."""
+        self._messages.write(json.dumps(message) + "\n")
+        self._messages.flush()
+
+    def progress(self, event: Event) -> None:
+        """Tell of every change of stage, and in between now and then."""
         now = time.monotonic()
         wait = _SECONDS_BETWEEN_LAYERS if event.layer != self._layer else _SECONDS_BETWEEN_EVENTS
         if event.stage == self._stage and now - self._written < wait:
             return
         self._stage, self._layer, self._written = event.stage, event.layer, now
-        self._store.progress(
-            self._job_id, stage=event.stage, layer=event.layer, fraction=event.fraction, message=event.message
-        )
+        self.tell(
+            progress={
+                "stage": event.stage, "layer": event.layer, "fraction": event.fraction, "message": event.message
+            }
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -112,5 +112,5 @@ async def test_a_real_worker_stands_still_and_can_be_ended_all_the_same(tmp_path
         await until(lambda: state() == "R")
     worker.hold()
     await until(lambda: state() == "T")
-    await worker.stop(120)
-    assert await worker.wait(120) == -signal.SIGTERM
+    await worker.stop()
+    assert await worker.wait(120) == -signal.SIGKILL

@@ -155,7 +155,7 @@ async def test_all_that_a_worker_started_ends_with_it(tmp_path: Path) -> None:
         while not file.exists() or not file.read_text():
             await asyncio.sleep(0.02)
     assert await worker.wait(0.01) is None
-    await worker.stop(0.1)
+    await worker.stop()
     child = int(file.read_text())
     for _ in range(200):
         if not alive(child):

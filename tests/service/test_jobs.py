@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import sys
 import time
 from pathlib import Path
 
@@ -159,13 +161,33 @@ async def test_cancelling_takes_less_than_two_seconds(compress: Compress, home: 
         assert (response.status_code, response.json()["state"]) == (200, "cancelled")
         assert taken < 2, "the promise of the interface, not a measurement"
         [[_, pid, *_]] = trace(home, "made")
-        assert not Path(f"/proc/{pid}/cmdline").exists()
+        async with asyncio.timeout(60):
+            while Path(f"/proc/{pid}").exists():
+                await asyncio.sleep(0.01)
         for name in (job_id, waiting):
             assert_error(await client.delete(f"/jobs/{name}"), 409, code="job_finished", param="id")
         assert_error(await client.get("/models/made"), 404, code="model_not_found", param="model")
         # The name is free again.
         script(home, made={})
         assert (await finished(client, await submit(client)))["state"] == "succeeded"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows what a process has open")
+async def test_a_worker_that_stands_still_stops_nobody(compress: Compress, home: Path) -> None:
+    script(home, made={"seconds": 30})
+    async with compress() as client:
+        job_id = await submit(client)
+        await until(client, job_id, "running", stage="validate")
+        [[_, pid, *_]] = trace(home, "made")
+        # A lock on the store that it might hold would be in the way of everybody for as long as it stands still.
+        opened = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+        assert opened
+        assert not [name for name in opened if "sqlite" in name]
+        os.kill(int(pid), signal.SIGSTOP)
+        other = await submit(client, {"name": "waiting"})
+        for each in (other, job_id):
+            response = await client.delete(f"/jobs/{each}")
+            assert (response.status_code, response.json()["state"]) == (200, "cancelled")
 
 
 async def test_a_failure_names_its_reason_and_harms_nothing(compress: Compress, home: Path) -> None:
