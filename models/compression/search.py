@@ -55,7 +55,8 @@ def search(job: Job, report: Report) -> tuple[dict[str, Plan], dict[str, Any]]:
     budget = job.spec.budget
     assert budget is not None
     search_ = _Search(job, report)
-    low, high = search_.smallest, search_.dense
+    # The network as it is would be no answer.
+    low, high = search_.smallest, search_.dense - 1
     if budget.target_bytes is not None:
         if budget.target_bytes < low:
             raise CompressionError(
@@ -91,20 +92,21 @@ def search(job: Job, report: Report) -> tuple[dict[str, Plan], dict[str, Any]]:
         attempt(low)
         if not good(trials[-1][1])[1]:
             _fail(trials, "target_latency", budget.target_latency)
+    shrink = budget.max_wer_delta is not None
     for _ in range(_STEPS):
         middle = int(np.sqrt(float(low) * high))
-        if high - low < 0.05 * high:
+        if high - low < 0.05 * high or (quick and not shrink):
             break
-        accurate, quick = good(attempt(middle))
-        # Too slow calls for fewer bytes; within both limits, fewer are welcome; otherwise more are needed.
-        if accurate:
+        accurate, fast = good(attempt(middle))
+        # Too slow calls for fewer bytes, and too many errors for more; within both limits it depends on what is wanted.
+        if accurate and (shrink or not fast):
             high = middle
         else:
             low = middle
     fitting = [entry for entry in trials if all(good(entry[1]))]
     if not fitting:
         _fail(trials, "max_wer_delta and target_latency together", None)
-    _, trial, chosen = min(fitting, key=lambda entry: entry[1].bytes)
+    _, trial, chosen = (min if shrink else max)(fitting, key=lambda entry: entry[1].bytes)
     notes = search_.notes(chosen)
     return search_.plans(chosen), {**notes, "trials": [asdict(each) for _, each, _ in trials], "chosen": asdict(trial)}
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
 import onnx
 import pytest
 
+from models.compression import search
 from models.compression.allocation import Candidate, allocate
 from models.compression.base import CompressionError
 from tests.compression import networks
@@ -65,6 +67,27 @@ def test_a_quality_budget_is_kept_by_fewer_bytes(tmp_path: Path):
     report = desk.report()
     assert 1 - report["agreement"]["phones"] <= 0.25
     assert report["search"]["chosen"]["bytes"] < report["search"]["dense"]
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_a_time_budget_takes_the_most_bytes_that_are_quick_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wide: bool
+):
+    def paced(self: search._Search, chosen: Mapping[str, Candidate], number: int, report: object) -> search.Trial:
+        size = self.notes(chosen)["bytes"]
+        return search.Trial(size, None, size / 1e6)
+
+    monkeypatch.setattr(search._Search, "measure", paced)
+    desk = Desk(tmp_path, networks.feed_forward(sizes=SIZES))
+    allowed = 1.0 if wide else 0.012
+    desk.run(budget={"target_latency": allowed, "methods": ["low-rank", "int8"]}, allow_slower=True)
+    found = desk.report()["search"]
+    sizes = [trial["bytes"] for trial in found["trials"]]
+    assert found["chosen"]["bytes"] == max(size for size in sizes if size / 1e6 <= allowed)
+    assert found["chosen"]["bytes"] < found["dense"]
+    assert (len(sizes) == 1) == wide
+    # Within the steps of the sizes that are tried.
+    assert wide or found["chosen"]["bytes"] > 8000
 
 
 def test_an_impossible_latency_lists_what_was_tried(tmp_path: Path):
