@@ -1,35 +1,32 @@
-"""``deepthin bench kernels``: DeepThinMatMul against ONNX Runtime's own fp32 MatMul with a constant weight.
+"""``deepthin bench kernels``: DeepThinMatMul against what a user would take instead, and against the processor itself.
 
-How they are timed: `ops.benchmarks.timing`.
+Calls of sessions, warm (the call before was the same) and cold (a larger array than the caches was written in between),
+are compared with ONNX Runtime's fp32, int8 and int4 products, and with a low-rank pair and a sparse matrix of as many
+bytes. Products without a session around them (``cache`` is ``kernel``) are compared with the ways to them that were not
+chosen, and with what the processor's multiply-adds and memory allow. How sessions are timed: `ops.benchmarks.timing`.
 """
 
+import os
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
 from ops import graph
+from ops.benchmarks import rivals
+from ops.benchmarks.kernels_page import drawings, render
+from ops.benchmarks.kernels_row import CSR, FP32, INT4, INT8, LOW_RANK, PEAK, ROOFLINE, SIZES, Row
 from ops.benchmarks.report import KERNELS, KERNELS_QUICK, kernel_setting, report
-from ops.benchmarks.timing import Comparison, compare, one_node_model
+from ops.benchmarks.timing import bound_call, dense_model, one_node_model, time_cold, time_in_turn
 from ops.layout import Geometry, smallest_size, solve
+from ops.library import session
+from ops.measure import Measured, measure_product, peak_flops, read_bandwidth
 
-SIZES = (0.0195, 0.0129, 0.0099, 0.0057, 0.0040, 0.0027, 0.0020, 0.0014)
-"""The relative sizes of the paper's tables."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row(Comparison):
-    """One comparison.
-
-    Attributes:
-        size: Relative size wished; the geometry is the nearest one not above it.
-        r, n: Rank and row length of the geometry.
-    """
-
-    size: float
-    r: int
-    n: int
+SIDES = (1024, 2048, 4096)
+FIXED = ("direct,rows", "direct,lanes", "fft,rows", "fft,lanes")
+"""The ways of DEEPTHIN_OPS_PATH."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,20 +34,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     return report(
         argv,
         prog="deepthin bench kernels",
-        description="Time DeepThinMatMul against ONNX Runtime's fp32 MatMul at the paper's eight sizes.",
+        description="Time DeepThinMatMul against ONNX Runtime's fp32, int8 and int4 products and others of as many "
+        "bytes, at the paper's eight sizes.",
         quick="1024 x 1024 and one thread only, with fewer rounds",
         rows=_rows,
-        head=f"{kernel_setting()}\n{'Q = R':>6} {'threads':>7} {'batch':>5} {'size':>6} {'n':>4} {'DeepThin':>9} "
-        f"{'dense':>9} {'speed-up':>8}",
+        head=f"{kernel_setting()}\n{'Q = R':>6} {'threads':>7} {'batch':>5} {'cache':>6} {'size':>6} {'n':>4} "
+        f"{'DeepThin':>9} {'other':>9} {'speed-up':>8}  other",
         line=lambda row: (
-            f"{row.Q:>6} {row.threads:>7} {row.batch:>5} {row.size:>6.4f} {row.n:>4} {row.seconds * 1e6:>9.1f} "
-            f"{row.baseline_seconds * 1e6:>9.1f} {row.speedup:>7.1f}x"
+            f"{row.Q:>6} {row.threads:>7} {row.batch:>5} {row.cache:>6} {row.size:>6.4f} {row.n:>4} "
+            f"{row.seconds * 1e6:>9.1f} {row.baseline_seconds * 1e6:>9.1f} {row.speedup:>7.1f}x  {row.baseline}"
         ),
+        page=("kernels", render),
+        drawings=drawings,
     )
 
 
 def _rows(quick: bool) -> Iterator[Row]:
-    sides, setting = ((1024,), KERNELS_QUICK) if quick else ((1024, 2048), KERNELS)
+    sides, setting = ((1024,), KERNELS_QUICK) if quick else (SIDES, KERNELS)
     for side in sides:
         for size in SIZES:
             if size < smallest_size(side, side):
@@ -61,15 +61,127 @@ def _rows(quick: bool) -> Iterator[Row]:
 def measure(
     shapes: Sequence[int], sizes: Sequence[float], batches: Sequence[int], threads: Sequence[int], rounds: int
 ) -> Iterator[Row]:
-    """Yield one row per square shape, thread count, batch and relative size; sizes out of reach are left out."""
-    rng = np.random.default_rng(0)
+    """Yield the rows of every square shape, thread count, batch and relative size; sizes out of reach are left out."""
+    machine = Machine()
     for side in shapes:
         reached = [size for size in sizes if size >= smallest_size(side, side)]
-        geometries = [solve(side, side, size) for size in reached]
-        models = [_model(rng, geometry) for geometry in geometries]
-        for place, found in compare(side, models, batches, threads, rounds):
-            geometry = geometries[place]
-            yield Row(op="DeepThinMatMul", size=reached[place], r=geometry.r, n=geometry.n, **found)
+        subjects = [(size, solve(side, side, size)) for size in reached]
+        yield from _kernels(machine, subjects, batches, 0.004 * rounds)
+        for count in threads:
+            yield from _sessions(machine, subjects, side, batches, count, rounds)
+
+
+class Machine:
+    """What the processor can do, measured once."""
+
+    def __init__(self) -> None:
+        self.peak = peak_flops()
+        self._bandwidths = {size: read_bandwidth(size) for size in (1 << 14, 1 << 18, 1 << 22, 1 << 24, 1 << 27)}
+
+    def bandwidth(self, size: float) -> float:
+        """Bytes in a second that one core reads of an array of `size` bytes: that of the next larger one measured."""
+        return next((found for most, found in self._bandwidths.items() if size <= most), self._bandwidths[1 << 27])
+
+    def row(self, size: float, geometry: Geometry, did: Measured, threads: int, **comparison: Any) -> Row:
+        """A row with what there is to say of the geometry and the machine."""
+        return Row(
+            op="DeepThinMatMul",
+            Q=geometry.Q,
+            R=geometry.R,
+            threads=threads,
+            size=size,
+            r=geometry.r,
+            n=geometry.n,
+            path=f"{'fft' if did.transformed else 'direct'},{'lanes' if did.lanes else 'rows'}",
+            peak_gflops=threads * self.peak / 1e9,
+            constant_bytes=did.constant_bytes,
+            read_gb_s=self.bandwidth(did.constant_bytes) / 1e9,
+            speedup=comparison["baseline_seconds"] / comparison["seconds"],
+            **comparison,
+        )
+
+
+def _sessions(
+    machine: Machine,
+    subjects: Sequence[tuple[float, Geometry]],
+    side: int,
+    batches: Sequence[int],
+    threads: int,
+    rounds: int,
+) -> Iterator[Row]:
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((side, side), np.float32)
+    # Two threads share caches that cannot be emptied at once by one: cold calls are of one.
+    caches: dict[str, Callable[..., list[float]]] = {"warm": time_in_turn} | (
+        {"cold": time_cold} if threads == 1 else {}
+    )
+    ready = [
+        session(model, threads=threads) for model in (dense_model(weight), rivals.int8(weight), rivals.int4(weight))
+    ]
+    for size, geometry in subjects:
+        for model in (_model(rng, geometry), rivals.low_rank(rng, side, side, size), rivals.csr(rng, side, side, size)):
+            ready.append(session(model, threads=threads))
+    for batch in batches:
+        x = rng.standard_normal((batch, side), np.float32)
+        calls = [bound_call(candidate, x, side) for candidate in ready]
+        for cache, time in caches.items():
+            seconds = time(calls, rounds)
+            for place, (size, geometry) in enumerate(subjects):
+                own, *equal = seconds[3 + 3 * place : 6 + 3 * place]
+                did = measure_product(geometry, batch)
+                for baseline, other in zip((FP32, INT8, INT4, LOW_RANK, CSR), (*seconds[:3], *equal), strict=True):
+                    yield machine.row(
+                        size, geometry, did, threads, batch=batch, cache=cache, baseline=baseline, seconds=own,
+                        baseline_seconds=other, gflops=did.flops / own / 1e9,
+                    )  # fmt: skip
+
+
+def _kernels(
+    machine: Machine, subjects: Sequence[tuple[float, Geometry]], batches: Sequence[int], seconds: float
+) -> Iterator[Row]:
+    """Products without a session, against the ways not taken and against the processor."""
+    for size, geometry in subjects:
+        for batch in batches:
+            # All ways in turn, twice: what disturbs one measurement does not decide.
+            found: dict[str, list[Measured]] = {}
+            for _ in range(2):
+                for path in ("", *FIXED):
+                    with forced(path):
+                        found.setdefault(path, []).append(measure_product(geometry, batch, seconds))
+            best = {path: min(several, key=lambda one: one.seconds) for path, several in found.items()}
+            did = best.pop("")
+            common: dict[str, Any] = {"batch": batch, "cache": "kernel", "seconds": did.seconds}
+            for path, other in best.items():
+                yield machine.row(
+                    size, geometry, did, 1, baseline=path, baseline_seconds=other.seconds,
+                    gflops=did.flops / did.seconds / 1e9, **common,
+                )  # fmt: skip
+            least = max(did.flops / machine.peak, did.constant_bytes / machine.bandwidth(did.constant_bytes))
+            yield machine.row(
+                size, geometry, did, 1, baseline=ROOFLINE, baseline_seconds=least,
+                gflops=did.flops / did.seconds / 1e9, **common,
+            )  # fmt: skip
+            direct = best["direct,lanes" if did.lanes else "direct,rows"]
+            if direct.correlation_seconds:
+                common["seconds"] = direct.correlation_seconds
+                yield machine.row(
+                    size, geometry, direct, 1, baseline=PEAK, baseline_seconds=direct.correlation_flops / machine.peak,
+                    gflops=direct.correlation_flops / direct.correlation_seconds / 1e9, **common,
+                )  # fmt: skip
+
+
+@contextmanager
+def forced(path: str) -> Iterator[None]:
+    """DEEPTHIN_OPS_PATH for as long as the block runs; empty for what the library chooses."""
+    before = os.environ.get("DEEPTHIN_OPS_PATH")
+    os.environ["DEEPTHIN_OPS_PATH"] = path
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["DEEPTHIN_OPS_PATH"]
+        else:
+            os.environ["DEEPTHIN_OPS_PATH"] = before
 
 
 def _model(rng: np.random.Generator, geometry: Geometry) -> bytes:

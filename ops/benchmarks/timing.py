@@ -92,6 +92,25 @@ def time_in_turn(
     return [median(found) for found in times]
 
 
+def time_cold(calls: Sequence[Callable[[], object]], rounds: int) -> list[float]:
+    """Median seconds of a call that finds none of its data in the caches, for each of the calls.
+
+    The way of a call through Python and the runtime is kept warm by that of another session.
+    """
+    # Twice the largest last-level cache that a core of today's servers shares, or more.
+    filler = np.zeros(1 << 24, np.float32)
+    other = bound_call(session(dense_model(np.ones((8, 8), np.float32))), np.ones((1, 8), np.float32), 8)
+    times: list[list[float]] = [[] for _ in calls]
+    for _ in range(rounds):
+        for call, found in zip(calls, times, strict=True):
+            np.add(filler, 1, out=filler)
+            other()
+            start = time.perf_counter()
+            call()
+            found.append(time.perf_counter() - start)
+    return [median(found) for found in times]
+
+
 def _times(call: Callable[[], object], at_least: float, clock: Callable[[], float]) -> list[float]:
     """Seconds of each of as many calls as take ``at_least`` seconds together."""
     found: list[float] = []

@@ -1,39 +1,94 @@
 """The benchmarks run and say what they promise; how fast they find things is no concern of a test."""
 
 import json
+from pathlib import Path
+from xml.etree import ElementTree
 
+import onnxruntime as ort
 import pytest
 
 from ops.benchmarks import coders, formats, kernels
+from ops.benchmarks.kernels_page import render
+from ops.benchmarks.kernels_row import FP32, Row
+from ops.layout import Geometry
+from ops.measure import MeasureError, estimate_products, measure_product
 
 KEYS = ["op", "Q", "R", "batch", "threads", "baseline", "seconds", "baseline_seconds", "speedup", "size", "r", "n"]
+MORE_KEYS = ["cache", "path", "gflops", "peak_gflops", "constant_bytes", "read_gb_s"]
 
 
-def test_json_rows(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The benchmark of the kernels on a small matrix."""
     real = kernels.measure
     monkeypatch.setattr(kernels, "measure", lambda *_: real((64,), (0.1, 0.05, 0.001), (1, 9), (1, 2), 1))
+
+
+@pytest.mark.usefixtures("small")
+def test_json_rows(capsys: pytest.CaptureFixture[str]) -> None:
     assert kernels.main(["--json", "--quick"]) == 0
     printed = capsys.readouterr()
     rows = json.loads(printed.out)
     assert "no 1024 x 1024 DeepThin matrix is as small as 0.0014" in printed.err
-    assert [list(row) for row in rows] == [KEYS] * 8
-    assert {(row["size"], row["batch"], row["threads"]) for row in rows} == {
-        (size, batch, threads) for size in (0.1, 0.05) for batch in (1, 9) for threads in (1, 2)
-    }
+    assert {tuple(row) for row in rows} == {tuple(KEYS + MORE_KEYS)}
+    found = {(row["cache"], row["threads"]): set() for row in rows}
     for row in rows:
+        found[row["cache"], row["threads"]].add((row["size"], row["batch"], row["baseline"]))
         assert row["op"] == "DeepThinMatMul"
         assert row["speedup"] == pytest.approx(row["baseline_seconds"] / row["seconds"])
-        assert min(row["seconds"], row["baseline_seconds"]) > 0
+        assert min(row["seconds"], row["baseline_seconds"], row["gflops"]) > 0
+    others = {"MatMul fp32", "DynamicQuantizeMatMul int8", "MatMulNBits int4, accuracy_level 4"}
+    others = {f"onnxruntime {ort.__version__} {name}" for name in others} | {"low-rank pair", "CsrMatMul"}
+    every = {(size, batch, other) for size in (0.1, 0.05) for batch in (1, 9) for other in others}
+    assert found["warm", 1] == found["warm", 2] == found["cold", 1] == every
+    ways = {"direct,rows", "direct,lanes", "fft,rows", "fft,lanes", "roofline"}
+    assert {(size, batch, way) for size in (0.1, 0.05) for batch in (1, 9) for way in ways} <= found["kernel", 1]
 
 
-def test_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    real = kernels.measure
-    monkeypatch.setattr(kernels, "measure", lambda *_: real((64,), (0.1,), (1,), (1,), 1))
-    assert kernels.main([]) == 0
+@pytest.mark.usefixtures("small")
+def test_table_and_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "performance.md"
+    begin = "<!-- kernels: begin (written by `deepthin bench kernels --write docs`) -->"
+    page.write_text(f"before\n{begin}\nold\n<!-- kernels: end -->\nbehind\n")
+    assert kernels.main(["--write", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("instruction set")
-    assert len(lines) == 3
-    assert lines[2].endswith("x")
+    assert lines[2].split()[:2] == ["64", "1"]
+    text = page.read_text()
+    assert text.startswith(f"before\n{begin}\ninstruction set")
+    assert text.endswith("<!-- kernels: end -->\nbehind\n")
+    assert "\nold\n" not in text
+    assert "| 64 | 1 | warm | 9 |" in text
+    drawing = ElementTree.fromstring((tmp_path / "roofline.svg").read_text())
+    assert len(drawing.findall("{http://www.w3.org/2000/svg}circle")) == 4 + 2
+
+
+def test_a_target_that_is_missed_is_shown_so() -> None:
+    def row(batch: int, seconds: float) -> Row:
+        return Row(
+            op="DeepThinMatMul", Q=2048, R=2048, batch=batch, threads=1, baseline=FP32, seconds=seconds,
+            baseline_seconds=1.0, speedup=1 / seconds, size=0.0057, r=1, n=177, cache="warm", path="fft,rows",
+            gflops=1.0, peak_gflops=1.0, constant_bytes=1.0, read_gb_s=1.0,
+        )  # fmt: skip
+
+    text = render([row(1, 0.01), row(16, 0.2), row(64, 0.1)])
+    assert "| 2048 x 2048, batch 1: times faster than fp32 | 20 | 100.00 | reached |" in text
+    assert "| 2048 x 2048, batch 16 and 64: times faster than fp32 | 8 | 5.00 | not reached |" in text
+
+
+def test_a_path_is_forced_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPTHIN_OPS_PATH", "fft")
+    geometry = Geometry(64, 64, 373, 11)
+    with kernels.forced("direct"):
+        assert not measure_product(geometry, 1).transformed
+    assert measure_product(geometry, 1).transformed
+
+
+def test_what_cannot_be_measured_is_refused() -> None:
+    with pytest.raises(MeasureError, match="rows must be between 1 and 4096"):
+        measure_product(Geometry(64, 64, 373, 11), 0)
+    with pytest.raises(MeasureError, match=r"between 1 and 2\^31"):
+        estimate_products(64, 64, 1, [(0, 1)])
 
 
 def test_formats(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
