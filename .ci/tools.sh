@@ -24,5 +24,12 @@ if ! command -v prometheus >/dev/null && [ "$(id -u)" = 0 ]; then
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends prometheus >/dev/null
 fi
+# So does the one that runs the commands of the runbook.
+lacking=()
+for program in curl jq sqlite3; do command -v "$program" >/dev/null || lacking+=("$program"); done
+if [ ${#lacking[@]} -gt 0 ] && [ "$(id -u)" = 0 ]; then
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${lacking[@]}" >/dev/null
+fi
 c++ --version | head -n 1
 python3 --version
