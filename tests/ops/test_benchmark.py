@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import onnxruntime as ort
 import pytest
 
-from ops.benchmarks import coders, formats, kernels
+from ops.benchmarks import coders, formats, kernels, recurrent
 from ops.benchmarks.kernels_page import render
 from ops.benchmarks.kernels_row import FP32, Row
 from ops.layout import Geometry
@@ -102,7 +102,28 @@ def test_formats(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     }  # fmt: skip
     for row in rows:
         assert 0 < row["size"] < 0.5
+        assert min(row["byte_seconds"], row["arithmetic_seconds"], row["lookup_seconds"]) > 0
         assert row["speedup"] == pytest.approx(row["baseline_seconds"] / row["seconds"])
+
+
+def test_recurrent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    real = recurrent.measure
+    monkeypatch.setattr(recurrent, "measure", lambda *_: real((32,), (0.3, 0.2, 0.001), 5, 1))
+    page = tmp_path / "performance.md"
+    page.write_text(
+        "<!-- recurrent: begin (written by `deepthin bench recurrent --write docs`) -->\n<!-- recurrent: end -->"
+    )
+    assert recurrent.main(["--json", "--write", str(tmp_path)]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["layer"], row["size"]) for row in rows] == [
+        (layer, s) for layer in ("GRU", "LSTM") for s in (0.3, 0.2)
+    ]
+    for row in rows:
+        assert row["speedup"] == pytest.approx(row["dense_seconds"] / row["seconds"])
+        assert (row["int8_speedup"] is None) == (row["layer"] == "GRU")
+    assert "| LSTM, H = 32: µs a step |" in page.read_text()
+    assert recurrent.main([]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2 + len(rows)
 
 
 def test_formats_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,6 +134,15 @@ def test_formats_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     assert lines[0].startswith("instruction set")
     assert len(lines) == 12
     assert all(line.endswith("x") for line in lines[2:])
+
+
+def test_what_a_matrix_takes_is_set_against_the_longest_bound() -> None:
+    row = formats.Row(
+        op="CsrMatMul", Q=8, R=8, batch=1, threads=1, baseline="", seconds=12.0, baseline_seconds=24.0, speedup=2.0,
+        setting="half", size=0.75, byte_seconds=2.0, arithmetic_seconds=3.0, lookup_seconds=6.0,
+    )  # fmt: skip
+    assert (row.roofline, row.bound) == (4.0, 2.0)
+    assert formats.page([row]).splitlines()[-1].split(" | ")[-1] == "2.0 |"
 
 
 def test_coders(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
