@@ -46,3 +46,10 @@ PYTHON
     export DEEPTHIN_HAMA=$DEEPTHIN_HOME/models/hama-phones
 fi
 DEEPTHIN_MOONSHINE=$DEEPTHIN_HOME/models/moonshine-tiny $python -m pytest -q tests/models/test_moonshine.py tests/models/test_ctc.py
+
+# One compression of the pulled model, encoder and decoder, without audio: the whole path in half a minute.
+.venv/bin/deepthin compress moonshine-tiny --rule 'encoder/onnx*=int8:1' --rule 'decoder/*=int4-compact:1' \
+    --name moonshine-small --allow-slower --quiet -o "$scratch/out"
+.venv/bin/deepthin models add "$scratch/out/moonshine-small"
+.venv/bin/deepthin transcribe --model moonshine-small service/demo/clip.ogg >"$scratch/heard"
+grep -qi 'old man' "$scratch/heard" || { echo "the compressed model heard:"; cat "$scratch/heard"; exit 1; }

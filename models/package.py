@@ -276,11 +276,11 @@ class ModelPackage:
         return cls(path, manifest)
 
     @classmethod
-    def save(cls, folder: Path | str, manifest: Manifest, graph: bytes | Mapping[str, Path]) -> ModelPackage:
+    def save(cls, folder: Path | str, manifest: Manifest, graph: bytes | Mapping[str, Path | bytes]) -> ModelPackage:
         """Write a package under `folder`, in a folder of the model's name, replacing the one that is there.
 
-        `graph` is `model.onnx`, or where each of the manifest's files is copied from. Readers see the whole old package
-        or the whole new one, save for the instant between two renames.
+        `graph` is `model.onnx`, or what each of the manifest's files holds or is copied from. Readers see the whole old
+        package or the whole new one, save for the instant between two renames.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -292,7 +292,11 @@ class ModelPackage:
                 (draft / GRAPH_FILE).write_bytes(graph)
             else:
                 for name in manifest.files:
-                    shutil.copyfile(graph[name], draft / name)
+                    content = graph[name]
+                    if isinstance(content, bytes):
+                        (draft / name).write_bytes(content)
+                    else:
+                        shutil.copyfile(content, draft / name)
             (draft / MANIFEST_FILE).write_bytes(manifest_text(manifest))
             if target.exists():
                 old = Path(tempfile.mkdtemp(prefix=f".{manifest.name}-old-", dir=folder))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from models.package import GRAPH_FILE, MANIFEST_FILE, ModelPackage, manifest_text
+from models.package import MANIFEST_FILE, ModelPackage, manifest_text
 from models.store import DEFAULT_ALIAS, ModelStore
 from service.errors import (
     ModelExistsError,
@@ -224,7 +224,8 @@ class ModelKeeper:
                 manifest = manifest.model_copy(update={"name": name})
             draft = folder / manifest.name
             draft.mkdir()
-            shutil.copyfile(product.package / GRAPH_FILE, draft / GRAPH_FILE)
+            for file in manifest.files:
+                shutil.copyfile(product.package / file, draft / file)
             (draft / MANIFEST_FILE).write_bytes(manifest_text(manifest))
             shutil.copyfile(product.transport, draft / TRANSPORT_FILE)
             shutil.copyfile(product.report, draft / REPORT_FILE)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,14 @@ SLOWER: Final = 1.1
 _ROUNDS: Final = 5
 _TIMED: Final = 6  # recordings
 _PATIENCE: Final = 20.0  # seconds of timing
+
+
+class Runs(Protocol):
+    """A session, or what is timed as one."""
+
+    def run(self, outputs: None, feed: dict[str, Array], /) -> Any:
+        """Run once."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +118,8 @@ def agreement(
 
 
 def speed(
-    parent: ort.InferenceSession,
-    model: ort.InferenceSession,
+    parent: Runs,
+    model: Runs,
     feeds: Sequence[Feed],
     seconds: Sequence[float] | None,
     *,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,7 @@ from models.compression.archive import Archive
 from models.compression.base import CompressionError
 from models.compression.bodies import inner_graphs
 from models.compression.external import take_in
+from models.compression.joined import join
 from models.package import GRAPH_FILE, MANIFEST_FILE, Manifest, parse_manifest
 
 MAX_BYTES: Final = 1 << 30
@@ -32,6 +33,9 @@ class CheckpointError(CompressionError):
     """A checkpoint that is damaged, of an unknown kind, or not allowed."""
 
 
+Files = Mapping[str, bytes]
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A checkpoint that has passed the checks.
@@ -40,11 +44,13 @@ class Checkpoint:
         model: the network, all weights inside.
         manifest: what the package (or the training configuration) says about it; None for a bare network.
         bytes: size of the file that was read.
+        files: the files of a package that are not one network alone, by name; its networks are joined in `model`.
     """
 
     model: onnx.ModelProto
     manifest: Manifest | None
     bytes: int
+    files: Files = field(default_factory=dict)
 
 
 def read(folder: Path, *, max_bytes: int = MAX_BYTES) -> Checkpoint:
@@ -64,7 +70,8 @@ def read(folder: Path, *, max_bytes: int = MAX_BYTES) -> Checkpoint:
     if path.suffix == ".onnx":
         return Checkpoint(parse(path.read_bytes()), None, size)
     if path.suffix == ".zip":
-        return Checkpoint(*_package(path, max_bytes), size)
+        model, manifest, files = _package(path, max_bytes)
+        return Checkpoint(model, manifest, size, files)
     from models.compression.tensors import read_safetensors
 
     model, manifest = read_safetensors(path, folder / CONFIG_NAME)
@@ -118,24 +125,29 @@ def _parsed(data: bytes) -> onnx.ModelProto:
     return model
 
 
-def _package(path: Path, max_bytes: int) -> tuple[onnx.ModelProto, Manifest | None]:
+def _package(path: Path, max_bytes: int) -> tuple[onnx.ModelProto, Manifest | None, dict[str, bytes]]:
     with Archive(path, max_bytes=max_bytes, max_members=64) as archive:
         names = archive.names()
         manifests = [name for name in names if name.split("/")[-1] == MANIFEST_FILE]
         networks = [name for name in names if name.endswith(".onnx")]
         if not manifests and len(networks) == 1:
-            return _with_files(archive, networks[0], max_bytes), None
+            return _with_files(archive, networks[0], max_bytes), None, {}
         if len(manifests) != 1 or manifests[0].count("/") > 1:
             raise CheckpointError(
                 f"a model package has one {MANIFEST_FILE} and one {GRAPH_FILE}, in one folder at most; without a "
                 f"manifest there is one .onnx file; this zip file has {', '.join(names[:8]) or 'nothing'}"
             )
         manifest = parse_manifest(archive.read(manifests[0], _MAX_MANIFEST))
-        if manifest.files != (GRAPH_FILE,):
-            raise CheckpointError(
-                f"packages of family {manifest.family!r} cannot be compressed whole: give one of their networks alone"
-            )
-        return _with_files(archive, manifests[0].removesuffix(MANIFEST_FILE) + GRAPH_FILE, max_bytes), manifest
+        folder = manifests[0].removesuffix(MANIFEST_FILE)
+        if missing := [name for name in manifest.files if folder + name not in names]:
+            raise CheckpointError(f"the package of family {manifest.family!r} has no {', '.join(missing)}")
+        read = {name: _with_files(archive, folder + name, max_bytes) for name in manifest.networks}
+        model = join(manifest, read)
+        if manifest.files == (GRAPH_FILE,):
+            return model, manifest, {}
+        check(model)
+        files = {name: archive.read(folder + name, max_bytes) for name in manifest.files if name not in read}
+        return model, manifest, files | {name: network.SerializeToString() for name, network in read.items()}
 
 
 def _with_files(archive: Archive, name: str, max_bytes: int) -> onnx.ModelProto:

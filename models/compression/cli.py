@@ -21,7 +21,7 @@ from models.compression.pipeline import Event, Outcome, run
 from models.compression.registry import METHODS
 from models.compression.spec import CompressionSpec, parse_spec
 from models.errors import CorpusError
-from models.package import GRAPH_FILE, MANIFEST_FILE
+from models.package import MANIFEST_FILE, ModelPackage
 from models.store import ModelStore, home
 
 # Corpora that the command line gave as folders, by the names that the job knows them by.
@@ -99,7 +99,7 @@ def corpus_folder(name: str) -> Path:
 def pack_package(package: Path, target: Path) -> None:
     """Write the package in folder `package` as the zip file that a job takes."""
     with zipfile.ZipFile(target, "w") as archive:
-        for name in (MANIFEST_FILE, GRAPH_FILE):
+        for name in (MANIFEST_FILE, *ModelPackage.load(package).manifest.files):
             archive.write(package / name, name)
 
 
@@ -250,7 +250,8 @@ def _prepare(folder: Path, args: argparse.Namespace, spec: CompressionSpec) -> N
             files["config.toml"] = args.config
     else:
         package = source if (source / MANIFEST_FILE).is_file() else ModelStore().load(args.checkpoint).path
-        files = {MANIFEST_FILE: package / MANIFEST_FILE, GRAPH_FILE: package / GRAPH_FILE}
+        names = (MANIFEST_FILE, *ModelPackage.load(package).manifest.files)
+        files = {name: package / name for name in names}
     digest = hashlib.sha256(spec.model_dump_json().encode())
     for name, path in sorted(files.items()):
         if not path.is_file():

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto
 
+from models.audio import Audio
 from models.compression.base import Array, CompressionError
 from models.features import FrontEnd
 from models.package import Manifest
@@ -44,6 +45,20 @@ class Inputs:
     right: int
     others: Feed
     lengths: tuple[str, ...] = ()
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples a second of the recordings."""
+        return self.front_end.sample_rate
+
+    def of(self, audio: Audio) -> dict[str, Array] | None:
+        """The feed for a recording."""
+        return self.feed(self.front_end.extract(audio))
+
+    def seconds(self, feed: Feed) -> float:
+        """Seconds of audio in a feed."""
+        axis = self.layout.index("f")
+        return 0.01 * float(feed[self.name].shape[axis] - self.left - self.right)
 
     def feed(self, features: npt.NDArray[np.float32]) -> dict[str, Array]:
         """The feed for features [frames, dim] of one recording."""

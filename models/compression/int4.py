@@ -143,7 +143,8 @@ def unpacked(stored: Array, bits: int) -> Array:
 def packed(codes: Array, bits: int) -> Array:
     """The inverse of `unpacked`."""
     each = codes.reshape(*codes.shape[:-1], -1, 8 // bits) & ((1 << bits) - 1)
-    return np.bitwise_or.reduce(each << np.arange(0, 8, bits, dtype=np.uint8), axis=-1).astype(np.uint8)
+    whole: Array = np.bitwise_or.reduce(each << np.arange(0, 8, bits, dtype=np.uint8), axis=-1).astype(np.uint8)
+    return whole
 
 
 def lookup(

@@ -18,7 +18,9 @@ from models.compression.calibrate import FEW_ROWS, MAX_ROWS, Calibrator
 from models.compression.compressing import approximated, compress_layer
 from models.compression.evaluating import evaluate_job
 from models.compression.export import export
-from models.compression.feeds import Inputs, inputs_for, random_feeds
+from models.compression.feeds import inputs_for, random_feeds
+from models.compression.joined import split
+from models.compression.listening import AudioInputs, CtcInputs, MoonshineInputs
 from models.compression.network import Network, find
 from models.compression.normalise import normalise
 from models.compression.packaging import Result, load_result, pack_result
@@ -27,13 +29,14 @@ from models.compression.recordings import Corpora, feeds
 from models.compression.registry import method
 from models.compression.spec import CompressionSpec
 from models.features import FrontEnd
-from models.package import Manifest, parse_manifest
+from models.package import Manifest, ModelPackage, parse_manifest
 from ops import library
 from ops.errors import DeepThinError
 
 ORIGINAL: Final = "model.onnx"
 _NETWORK: Final = "network.onnx"
 _MANIFEST: Final = "manifest.json"
+_FILES: Final = "files"
 _QUANTISED: Final = "quantised.json"
 _NO_FRONT_END: Final = (
     "calibration needs to know how recordings go into the network: give front_end, or a model package"
@@ -114,8 +117,24 @@ class Job:
         return parse_manifest(path.read_bytes()) if path.is_file() else None
 
     @cached_property
-    def inputs(self) -> Inputs | None:
+    def files(self) -> dict[str, Path]:
+        """The files of a package of several, by name; those of its networks are the original ones."""
+        folder = self.stages.folder("validate") / _FILES
+        return {path.name: path for path in sorted(folder.iterdir())} if folder.is_dir() else {}
+
+    def save_package(self, folder: Path, manifest: Manifest, model: onnx.ModelProto) -> ModelPackage:
+        """Write a package around `model` under `folder`, with the other files of the original."""
+        parts = {name: part.SerializeToString() for name, part in split(manifest, model).items()}
+        return ModelPackage.save(folder, manifest, {**self.files, **parts})
+
+    @cached_property
+    def inputs(self) -> AudioInputs | None:
         """How recordings go into the network."""
+        if self.manifest is not None and self.manifest.ctc is not None:
+            return CtcInputs(self.original, self.manifest)
+        if self.manifest is not None and self.manifest.moonshine is not None:
+            folder = self.stages.folder("validate") / "parent"
+            return MoonshineInputs(ModelPackage.save(folder, self.manifest, self.files), self.original, self.threads)
         front_end = None if self.spec.front_end is None else FrontEnd.from_dict(dict(self.spec.front_end))  # type: ignore[arg-type]
         return inputs_for(self.original, self.manifest, front_end)
 
@@ -175,6 +194,10 @@ class Job:
         stages.write(folder / _NETWORK, network.model.SerializeToString())
         stages.write_json(folder / "half.json", sorted(normalised.half))
         stages.write_json(folder / _QUANTISED, dict(normalised.quantised))
+        if read.files:
+            (folder / _FILES).mkdir(exist_ok=True)
+        for name, content in read.files.items():
+            stages.write(folder / _FILES / name, content)
         if read.manifest is not None:
             stages.write_json(folder / _MANIFEST, read.manifest.model_dump(mode="json"))
         report(0.8, f"{len(network.layers)} weights can be compressed")
@@ -325,7 +348,9 @@ class Job:
                 made: list[dict[str, Array]] = []
                 for folder in folders:
                     made += feeds([folder], self.inputs, limit=-(-count // len(folders)))[0]
-                return made, [_seconds(feed, self.inputs) for feed in made], "recordings"
+                return made, [self.inputs.seconds(feed) for feed in made], "recordings"
+        if isinstance(self.inputs, (CtcInputs, MoonshineInputs)):
+            return self.inputs.random(min(count, _RANDOM_RUNS)), None, "random"
         return random_feeds(self.original, min(count, _RANDOM_RUNS)), None, "random"
 
     def _evaluate(self, report: Report) -> None:
@@ -334,11 +359,6 @@ class Job:
     def _gate(self, report: Report) -> None:
         self.stages.begin("gate")
         pack_result(self, self.folder / "result")
-
-
-def _seconds(feed: Mapping[str, Array], inputs: Inputs) -> float:
-    axis = inputs.layout.index("f")
-    return 0.01 * float(feed[inputs.name].shape[axis] - inputs.left - inputs.right)
 
 
 def _epoch(part: float, epochs: int, loss: float) -> str:

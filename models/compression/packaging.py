@@ -14,7 +14,7 @@ from models.compression.assess import SLOWER
 from models.compression.registry import method
 from models.compression.report import FORMAT, as_json, layer_reports, totals, weight_bytes
 from models.compression.transport import LayerStream, pack
-from models.package import Manifest, ModelPackage
+from models.package import Manifest
 
 if TYPE_CHECKING:
     from models.compression.job import Job
@@ -77,10 +77,10 @@ def pack_result(job: Job, folder: Path) -> None:
         },
         "quality": measured["quality"],
     }
-    graph = job.exported.SerializeToString()
-    package = ModelPackage.save(folder, Manifest.model_validate_json(json.dumps(fields)), graph)
+    package = job.save_package(folder, Manifest.model_validate_json(json.dumps(fields)), job.exported)
     stream = pack(package.path, streams)
-    ModelPackage.save(folder, package.manifest.with_transport_bytes(len(stream)), graph)
+    package = job.save_package(folder, package.manifest.with_transport_bytes(len(stream)), job.exported)
+    graphs = sum((package.path / name).stat().st_size for name in package.manifest.networks)
     stages.write(folder / TRANSPORT, stream)
     accepted, reasons = _gate(job, measured)
     report = {
@@ -97,7 +97,7 @@ def pack_result(job: Job, folder: Path) -> None:
         "weights": sums,
         "bytes": {
             "transport": len(stream),
-            "disk": len(graph),
+            "disk": graphs,
             "resident": resident,
             "initialisers": disk,
         },
@@ -150,7 +150,7 @@ def _inherited(job: Job) -> dict[str, Any]:
         kept = job.manifest.model_dump(mode="json")
         return {**kept, "parent": job.manifest.name, "description": _described(job.manifest)}
     front_end = job.spec.front_end
-    rate = job.inputs.front_end.sample_rate if job.inputs is not None else 16_000
+    rate = job.inputs.sample_rate if job.inputs is not None else 16_000
     return {"family": "network", "front_end": front_end, "sample_rate": rate}
 
 

@@ -10,7 +10,7 @@ from typing import Final
 from models.audio import Audio, AudioError, decode
 from models.compression.archive import Archive
 from models.compression.base import Array, CompressionError
-from models.compression.feeds import Inputs
+from models.compression.listening import AudioInputs
 from models.compression.spec import UPLOAD
 from models.compression.stages import clear
 from models.errors import CorpusError
@@ -77,7 +77,7 @@ def audio_files(folder: Path) -> list[Path]:
 
 def feeds(
     folders: Sequence[Path],
-    inputs: Inputs,
+    inputs: AudioInputs,
     *,
     seconds: float | None = None,
     limit: int | None = None,
@@ -107,13 +107,15 @@ def feeds(
             if share is not None and heard >= share:
                 break
             try:
-                audio = decode(path.read_bytes(), sample_rate=inputs.front_end.sample_rate, max_seconds=_LONGEST)
+                audio = decode(path.read_bytes(), sample_rate=inputs.sample_rate, max_seconds=_LONGEST)
             except AudioError as error:
                 raise CorpusError(f"recording {path.name} cannot be read: {error}") from error
             except OSError as error:
                 raise CorpusError(f"recording {path.name} cannot be read: {error.strerror}") from error
             audio = Audio(audio.samples[: int(_USED * audio.sample_rate)], audio.sample_rate)
-            made.append(inputs.feed(inputs.front_end.extract(audio)))
+            if (feed := inputs.of(audio)) is None:
+                continue
+            made.append(feed)
             heard += audio.seconds
             part = heard / share if share is not None else (done + 1) / len(files[:limit])
             progress((number + min(part, 1.0)) / len(folders))

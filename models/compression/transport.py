@@ -5,6 +5,8 @@ initialisers are coded without loss, and what is left of the graph and the manif
 
     magic | manifest | graph | directory | other initialisers | stream of each layer ... | CRC-32 of all before
 
+The graph of a package of several files is each of its networks, then its other files, each with its size in front.
+
 Each part has its size in front of it, as four bytes, little-endian. The directory says which initialiser comes from
 which array or exported constant of which layer. The manifest inside does not say how long the bitstream is.
 """
@@ -26,10 +28,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.compression.base import Array, Compressed, CompressionError, Plan, StreamError
 from models.compression.builder import OnnxBuilder
+from models.compression.bundle import bundle, unbundle
 from models.compression.coding import LARGEST, decode_arrays, encode_arrays
 from models.compression.registry import method
 from models.errors import ManifestError
-from models.package import MANIFEST_FILE, ModelPackage, manifest_text, parse_manifest
+from models.package import MANIFEST_FILE, Manifest, ModelPackage, manifest_text, parse_manifest
 
 SUFFIX: Final = ".dtz"
 
@@ -134,11 +137,8 @@ def pack(folder: Path | str, compressed: Mapping[str, LayerStream]) -> bytes:
         CompressionError: the graph is no ONNX model, or keeps values in other files.
     """
     package = ModelPackage.load(folder)
-    try:
-        model = onnx.load_model_from_string(package.graph_file.read_bytes())
-    except DecodeError as error:
-        raise CompressionError(f"{package.graph_file} is not an ONNX model") from error
-    tensors = list(_tensors(model.graph))
+    models = [_model(package.path / name) for name in package.manifest.networks]
+    tensors = [tensor for model in models for tensor in _tensors(model.graph)]
     values = {index: _values(tensor) for index, tensor in enumerate(tensors) if _is_taken(tensor)}
     entries, streams = _layers(values, compressed)
     given = {place.tensor for entry in entries for place in entry.places}
@@ -148,7 +148,7 @@ def pack(folder: Path | str, compressed: Mapping[str, LayerStream]) -> bytes:
         _empty(tensors[index])
     stream = _join(
         zlib.compress(manifest_text(package.manifest.with_transport_bytes(None)), 9),
-        zlib.compress(model.SerializeToString(deterministic=True), 9),
+        zlib.compress(bundle(package, [model.SerializeToString(deterministic=True) for model in models]), 9),
         zlib.compress(directory.model_dump_json().encode(), 9),
         encode_arrays({str(index): values[index] for index in others}),
         *streams,
@@ -166,12 +166,8 @@ def unpack(stream: bytes, folder: Path | str) -> ModelPackage:
         StreamError: the bitstream is truncated, corrupted or something else, declares more than it may, or was made by
             a version whose methods export other values.
     """
-    text, model = _restored(stream)
-    try:
-        manifest = parse_manifest(text).with_transport_bytes(len(stream))
-    except ManifestError as error:
-        raise StreamError(f"the manifest in the bitstream is not valid: {error}") from error
-    return ModelPackage.save(folder, manifest, model.SerializeToString(deterministic=True))
+    manifest, files = _restored(stream)
+    return ModelPackage.save(folder, manifest.with_transport_bytes(len(stream)), files)
 
 
 def note_size(folder: Path | str) -> ModelPackage:
@@ -253,16 +249,30 @@ def _sources(name: str, plan: Plan, stream: bytes, *, constants: bool) -> dict[s
     return sources
 
 
-def _restored(stream: bytes) -> tuple[bytes, onnx.ModelProto]:
-    """Manifest and model of a bitstream."""
+def _model(path: Path) -> onnx.ModelProto:
+    try:
+        return onnx.load_model_from_string(path.read_bytes())
+    except DecodeError as error:
+        raise CompressionError(f"{path} is not an ONNX model") from error
+
+
+def _restored(stream: bytes) -> tuple[Manifest, dict[str, bytes | Path]]:
+    """Manifest and files of a bitstream."""
     parts = _split(stream)
     directory = _directory(parts)
-    model = onnx.ModelProto()
     try:
-        model.ParseFromString(_inflate(parts[1], _LARGEST_GRAPH))
+        manifest = parse_manifest(_inflate(parts[0], _LARGEST_MANIFEST))
+    except ManifestError as error:
+        raise StreamError(f"the manifest in the bitstream is not valid: {error}") from error
+    files = unbundle(manifest, _inflate(parts[1], _LARGEST_GRAPH))
+    models: dict[str, onnx.ModelProto] = {}
+    try:
+        for name in manifest.networks:
+            models[name] = onnx.ModelProto()
+            models[name].ParseFromString(files[name])
     except DecodeError as error:
         raise StreamError("the graph in the bitstream is not an ONNX model") from error
-    tensors = list(_tensors(model.graph))
+    tensors = [tensor for model in models.values() for tensor in _tensors(model.graph)]
     values: dict[int, Array] = {}
     others = decode_arrays(parts[3])
     if sorted(others) != sorted(map(str, directory.others)):
@@ -282,7 +292,8 @@ def _restored(stream: bytes) -> tuple[bytes, onnx.ModelProto]:
         _fill(tensors[index], array)
     if _check(values) != directory.check:
         raise StreamError("the bitstream was made by a version of DeepThin whose methods export other values")
-    return _inflate(parts[0], _LARGEST_MANIFEST), model
+    whole: dict[str, bytes | Path] = {**files}
+    return manifest, whole | {name: model.SerializeToString(deterministic=True) for name, model in models.items()}
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
