@@ -9,7 +9,7 @@ namespace deepthin {
 namespace {
 
 #if defined(__x86_64__)
-bool runs_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool runs_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"); }
 bool runs_avx512() { return __builtin_cpu_supports("avx512f"); }
 #else
 bool runs_avx2() { return false; }

@@ -39,6 +39,7 @@ struct PlanView {
   size_t taps_stride;             // n rounded up to lanes
   const float* taps;              // [r][taps_stride], Wf padded with zeros
   const float* packed;
+  const uint16_t* packed_half;    // the same in half precision, or null
   const size_t* packed_offset;    // [groups + 1]
   const uint32_t* packed_output;  // [groups + 1], in vectors: where a group's outputs start
   const uint32_t* position;       // [R], in floats: where output c is found in the packed outputs
@@ -65,6 +66,15 @@ inline size_t row_offsets_floats(const PlanView& p, size_t lanes) {
 inline size_t lane_input_floats(const PlanView& p, size_t lanes) { return (p.Q + 2 * kBlock) * lanes; }
 // An odd stride keeps the columns of a power-of-two count out of one cache set.
 inline size_t phase_stride(const PlanView& p) { return p.max_count | 1; }
+// A group's factors as float, where they are packed in half precision.
+inline size_t unpacked_floats(const PlanView& p) {
+  size_t most = 0;
+  for (size_t g = 0; p.packed_half && g < p.groups; ++g) {
+    const size_t count = p.packed_offset[g + 1] - p.packed_offset[g];
+    if (count > most) most = count;
+  }
+  return most;
+}
 inline size_t lane_offsets_floats(const PlanView& p, size_t lanes, size_t planes) {
   return p.n * phase_stride(p) * planes * lanes;
 }
@@ -113,8 +123,9 @@ struct Kernels {
   void (*load_lanes)(size_t count, const float* const* rows, float* x, size_t step);
   void (*correlate_lanes)(const PlanView&, size_t rank, const float* x, float* offsets, size_t planes, size_t plane,
                           size_t first, size_t last);
-  void (*band_lanes)(const PlanView&, size_t rank, const float* offsets, size_t planes, float* y, size_t first,
-                     size_t last);
+  // `unpacked` has room for unpacked_floats().
+  void (*band_lanes)(const PlanView&, size_t rank, const float* offsets, size_t planes, float* unpacked, float* y,
+                     size_t first, size_t last);
   // Narrow plans: outputs [first, last) of those that share a phase, for every phase.
   void (*narrow_lanes)(const PlanView&, size_t rank, const float* offsets, size_t planes, float* y, size_t first,
                        size_t last);

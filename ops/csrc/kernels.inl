@@ -56,9 +56,10 @@ void correlate_row(const PlanView& p, size_t rank, const float* x, float* offset
   }
 }
 
-template <int S>
-DEEPTHIN_INLINE const float* band_row_chunk(const float* packed, const float* offsets, size_t stride, size_t n,
-                                            size_t ranks, size_t count, float* y) {
+// T is the type that the factors are packed in.
+template <int S, typename T>
+DEEPTHIN_INLINE const T* band_row_chunk(const T* packed, const float* offsets, size_t stride, size_t n, size_t ranks,
+                                        size_t count, float* y) {
   Vec acc[S] = {};
   for (size_t j = 0; j < ranks; ++j) {
     const float* c = offsets + j * stride;
@@ -73,9 +74,11 @@ DEEPTHIN_INLINE const float* band_row_chunk(const float* packed, const float* of
   return packed;
 }
 
-void band_row(const PlanView& p, const float* offsets, size_t stride, float* packed_y, size_t first, size_t last) {
+template <typename T>
+DEEPTHIN_INLINE void band_row_of(const PlanView& p, const T* all, const float* offsets, size_t stride, float* packed_y,
+                                 size_t first, size_t last) {
   for (size_t g = first; g < last; ++g) {
-    const float* packed = p.packed + p.packed_offset[g];
+    const T* packed = all + p.packed_offset[g];
     const size_t total = p.packed_output[g + 1] - p.packed_output[g];
     if (!total) continue;
     const size_t count = (p.packed_offset[g + 1] - p.packed_offset[g]) / (total * p.r * W);
@@ -106,6 +109,13 @@ void band_row(const PlanView& p, const float* offsets, size_t stride, float* pac
       y += size * W;
     }
   }
+}
+
+void band_row(const PlanView& p, const float* offsets, size_t stride, float* packed_y, size_t first, size_t last) {
+  if (p.packed_half)
+    band_row_of(p, p.packed_half, offsets, stride, packed_y, first, last);
+  else
+    band_row_of(p, p.packed, offsets, stride, packed_y, first, last);
 }
 
 void finish_row(const PlanView& p, const float* packed_y, const Epilogue& epilogue, float* y) {
@@ -140,7 +150,7 @@ void load_lanes(size_t count, const float* const* rows, float* x, size_t step) {
 
 void correlate_lanes(const PlanView& p, size_t rank, const float* x, float* offsets, size_t planes, size_t plane,
                      size_t first, size_t last) {
-  const float* taps = p.Wf + rank * p.n;
+  const float* taps = p.taps + rank * p.taps_stride;
   const size_t stride = phase_stride(p), step = planes * W;
   offsets += plane * W;
   for (size_t index = first; index < last; index += kBlock) {
@@ -194,8 +204,8 @@ DEEPTHIN_INLINE void sum_lanes(const float* factors, size_t row_stride, size_t f
 }
 
 template <int L>
-DEEPTHIN_INLINE void band_lanes_of(const PlanView& p, size_t rank, const float* offsets, float* y, size_t first,
-                                   size_t last) {
+DEEPTHIN_INLINE void band_lanes_of(const PlanView& p, size_t rank, const float* offsets, float* unpacked, float* y,
+                                   size_t first, size_t last) {
   constexpr size_t kAtMost = L == 1 ? 8 : 6;
   const size_t stride = phase_stride(p), y_step = p.period * L * W;
   for (size_t g = first; g < last; ++g) {
@@ -204,6 +214,11 @@ DEEPTHIN_INLINE void band_lanes_of(const PlanView& p, size_t rank, const float* 
     const size_t rows = (p.packed_offset[g + 1] - p.packed_offset[g]) / (total * p.r * W);
     const size_t chunks = chunks_of(total, kRowChunk);
     const float* packed = p.packed + p.packed_offset[g];
+    if (p.packed_half) {
+      const uint16_t* half = p.packed_half + p.packed_offset[g];
+      for (size_t i = 0; i < p.packed_offset[g + 1] - p.packed_offset[g]; i += W) store(unpacked + i, load(half + i));
+      packed = unpacked;
+    }
     for (size_t i = 0; i < chunks; ++i) {
       const size_t s0 = total * i / chunks, size = total * (i + 1) / chunks - s0;
       // All phases of the group before the next chunk: its factors are read once, in the order they lie.
@@ -241,12 +256,12 @@ DEEPTHIN_INLINE void band_lanes_of(const PlanView& p, size_t rank, const float* 
   }
 }
 
-void band_lanes(const PlanView& p, size_t rank, const float* offsets, size_t planes, float* y, size_t first,
-                size_t last) {
+void band_lanes(const PlanView& p, size_t rank, const float* offsets, size_t planes, float* unpacked, float* y,
+                size_t first, size_t last) {
   if (planes == 2)
-    band_lanes_of<2>(p, rank, offsets, y, first, last);
+    band_lanes_of<2>(p, rank, offsets, unpacked, y, first, last);
   else
-    band_lanes_of<1>(p, rank, offsets, y, first, last);
+    band_lanes_of<1>(p, rank, offsets, unpacked, y, first, last);
 }
 
 // Outputs that share a phase are dot products of the same offsets with rows of Xf that lie a fixed number apart.

@@ -3,7 +3,7 @@
 #include "stored_kernels.h"
 #include "training/steps.h"
 
-#if defined(__AVX2__) && defined(__FMA__)
+#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include <immintrin.h>
 
 #define LANES 8
@@ -17,6 +17,10 @@ typedef uint32_t BitsVec __attribute__((vector_size(32)));
 inline Vec splat(float x) { return _mm256_set1_ps(x); }
 
 // Eight loads: as fast as the instruction for it or faster, above all on AMD's processors.
+inline Vec load(const uint16_t* half) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(half)));
+}
+
 inline Vec gather(const float* table, BitsVec index) {
   const __m128i low = _mm256_castsi256_si128((__m256i)index), high = _mm256_extracti128_si256((__m256i)index, 1);
   const uint64_t pair[4] = {uint64_t(_mm_cvtsi128_si64(low)), uint64_t(_mm_extract_epi64(low, 1)),

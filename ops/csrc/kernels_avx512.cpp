@@ -16,6 +16,10 @@ typedef uint32_t BitsVec __attribute__((vector_size(64)));
 
 inline Vec splat(float x) { return _mm512_set1_ps(x); }
 
+inline Vec load(const uint16_t* half) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(half)));
+}
+
 inline Vec gather(const float* table, BitsVec index) { return _mm512_i32gather_ps((__m512i)index, table, 4); }
 
 // Turns words with the numbers of four lanes each into one number a lane.

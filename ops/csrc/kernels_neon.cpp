@@ -16,6 +16,8 @@ typedef uint32_t BitsVec __attribute__((vector_size(16)));
 
 inline Vec splat(float x) { return vdupq_n_f32(x); }
 
+inline Vec load(const uint16_t* half) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(half))); }
+
 inline Vec gather(const float* table, BitsVec index) {
   return Vec{table[index[0]], table[index[1]], table[index[2]], table[index[3]]};
 }

@@ -14,6 +14,12 @@ typedef uint32_t BitsVec __attribute__((vector_size(16)));
 
 inline Vec splat(float x) { return Vec{x, x, x, x}; }
 
+// Of finite numbers: the exponent is moved by a product, which subnormal numbers survive.
+inline Vec load(const uint16_t* half) {
+  const BitsVec bits{half[0], half[1], half[2], half[3]};
+  return (Vec)((BitsVec)((Vec)((bits & 0x7fffu) << 13) * splat(0x1p112f)) | (bits & 0x8000u) << 16);
+}
+
 inline Vec gather(const float* table, BitsVec index) {
   return Vec{table[index[0]], table[index[1]], table[index[2]], table[index[3]]};
 }

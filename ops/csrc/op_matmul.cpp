@@ -11,8 +11,9 @@ namespace {
 class MatMul {
  public:
   static const char* name() { return "DeepThinMatMul"; }
-  static constexpr size_t required_inputs = 3, inputs = 4, outputs = 1;
-  static int input_type(size_t) { return abi::kElementFloat; }
+  static constexpr size_t required_inputs = 3, inputs = 5, outputs = 1;
+  // The factors may have several types.
+  static int input_type(size_t index) { return index == 1 || index == 2 ? abi::kElementUndefined : abi::kElementFloat; }
 
   MatMul(const Ort& ort, const abi::KernelInfo* info)
       : ort_(ort),
@@ -21,17 +22,24 @@ class MatMul {
         kernels_(choose_kernels()),
         activation_(activation_named(ort.text(info, "activation", ""))),
         pool_(ScratchPool::shared()) {
-    if (const int64_t seed = ort.integer(info, "shuffle", 0))
+    if (const int64_t seed = ort.integer(info, "shuffle", 0)) {
       shuffled_ = shuffled_view(read_factors(ort, info, 1, "Xf", "Wf"), Q_, R_, seed);
-    else
-      product_.emplace(read_product(ort, info, 1, "Xf", "Wf", Q_, R_));
+      return;
+    }
+    const AnyFactor Xf(ort, info, 1, "Xf", 4), Wf(ort, info, 2, "Wf", 0);
+    const Factors f = checked_factors(Xf.tensor(), Wf.tensor(), "Xf", "Wf");
+    const Precision precision{Xf.half(), Wf.half()};
+    product_.emplace(Plan(kernels_, Q_, R_, f.m, f.n, f.r, f.Xf, f.Wf, precision));
+    Xf_is_float_ = !Xf.half();
+    Wf_is_float_ = !Wf.half();
   }
 
   void compute(abi::KernelContext* context) const {
     const MatrixCall call = read_call(ort_, context, Q_, R_, 3);
     const Epilogue epilogue{call.bias, activation_};
     const Parallel parallel{ort_, context};
-    const float *Xf = ort_.data<float>(context, 1), *Wf = ort_.data<float>(context, 2);
+    const float* Xf = Xf_is_float_ ? ort_.data<float>(context, 1) : nullptr;
+    const float* Wf = Wf_is_float_ ? ort_.data<float>(context, 2) : nullptr;
     if (product_) {
       const Rows<const float> x{call.x, 1, Q_, 0};
       product_->multiply(product_->plan().view(Xf, Wf), x, call.rows, epilogue, {call.y, 1, R_, 0}, parallel);
@@ -51,6 +59,7 @@ class MatMul {
   std::shared_ptr<ScratchPool> pool_;
   std::optional<Product> product_;
   ShuffledView shuffled_{};
+  bool Xf_is_float_ = true, Wf_is_float_ = true;
 };
 
 }  // namespace

@@ -23,6 +23,16 @@ inline constexpr int kElement<uint16_t> = abi::kElementUint16;
 template <>
 inline constexpr int kElement<int32_t> = abi::kElementInt32;
 
+template <>
+inline constexpr int kElement<int8_t> = abi::kElementInt8;
+
+// A half-precision number.
+struct Half {
+  uint16_t bits;
+};
+template <>
+inline constexpr int kElement<Half> = abi::kElementFloat16;
+
 template <typename T>
 struct TensorOf {
   const T* data = nullptr;

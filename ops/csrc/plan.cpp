@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "half.h"
 #include "path.h"
 
 namespace deepthin {
@@ -51,7 +52,8 @@ void check_fills(size_t Q, size_t R, size_t m, size_t n) {
                                 " values cannot fill a " + std::to_string(Q) + " x " + std::to_string(R) + " matrix");
 }
 
-Plan::Plan(const Kernels& kernels, size_t Q, size_t R, size_t m, size_t n, size_t r, const float* Xf, const float* Wf)
+Plan::Plan(const Kernels& kernels, size_t Q, size_t R, size_t m, size_t n, size_t r, const float* Xf, const float* Wf,
+           Precision precision)
     : kernels_(&kernels) {
   if (!Q || !R || !m || !n || !r) throw std::invalid_argument("Q, R, m, n and r must all be at least 1");
   check_fills(Q, R, m, n);
@@ -64,6 +66,9 @@ Plan::Plan(const Kernels& kernels, size_t Q, size_t R, size_t m, size_t n, size_
   view_.max_count = chunks_of(view_.offsets(), n);
   if (round_up(n, kernels.lanes) > 2 * std::min(R, view_.period))
     path_ = n <= R && n < 4 * kernels.lanes ? Path::kNarrow : Path::kDirect;
+  // Ways that read the factors where they lie need them as float.
+  if (precision.half_Xf && path_ != Path::kPacked) own_Xf_.assign(Xf, Xf + m * r);
+  if (precision.half_Wf && direct()) own_Wf_.assign(Wf, Wf + r * n);
   if (direct()) {
     work_ = r * Q * R;
     return;
@@ -75,7 +80,7 @@ Plan::Plan(const Kernels& kernels, size_t Q, size_t R, size_t m, size_t n, size_
   if (block.transformed) rows_fft_.emplace(view_.offsets(), kernels.lanes, Fft::Lanes::kRows, Wf, r, n);
   find_outputs(Wf);
   if (!narrow()) {
-    pack(Xf);
+    pack(Xf, precision.half_Xf);
   } else if (r > 1) {
     ranks_.resize(r * m);
     for (size_t j = 0; j < r; ++j)
@@ -85,14 +90,15 @@ Plan::Plan(const Kernels& kernels, size_t Q, size_t R, size_t m, size_t n, size_
 
 PlanView Plan::view(const float* Xf, const float* Wf) const {
   PlanView view = view_;
-  view.Xf = Xf;
-  view.Wf = Wf;
-  view.ranks = ranks_.empty() ? Xf : ranks_.data();
+  view.Xf = own_Xf_.empty() ? Xf : own_Xf_.data();
+  view.Wf = own_Wf_.empty() ? Wf : own_Wf_.data();
+  view.ranks = ranks_.empty() ? view.Xf : ranks_.data();
   view.row_fft = row_fft_ ? &row_fft_->view() : nullptr;
   view.rows_fft = rows_fft_ ? &rows_fft_->view() : nullptr;
   view.first_output = first_output_.data();
   view.taps = taps_.data();
   view.packed = packed_.data();
+  view.packed_half = packed_half_.empty() ? nullptr : packed_half_.data();
   view.packed_offset = packed_offset_.data();
   view.packed_output = packed_output_.data();
   view.position = position_.data();
@@ -106,6 +112,7 @@ PlanCosts Plan::costs(bool in_lanes) const {
   costs.correlation_flops = rows * (fft ? fft->flops(view_.r) : 2 * double(view_.r * view_.n) * double(view_.Q));
   costs.band_flops = rows * 2 * entries_of(view_.Q, view_.R, view_.n, view_.r);
   costs.bytes = (fft ? double(fft->bytes()) : double(view_.r * view_.n * sizeof(float))) +
+                double(packed_half_.size() * sizeof(uint16_t)) +
                 double((narrow() ? view_.r * view_.m : packed_.size()) * sizeof(float));
   return costs;
 }
@@ -119,7 +126,7 @@ void Plan::find_outputs(const float* Wf) {
   for (size_t j = 0; j < r; ++j) std::copy_n(Wf + j * n, n, taps_.begin() + j * view_.taps_stride);
 }
 
-void Plan::pack(const float* Xf) {
+void Plan::pack(const float* Xf, bool half) {
   const size_t lanes = kernels_->lanes, Q = view_.Q, n = view_.n, r = view_.r;
 
   // How many outputs read a phase, and how many offsets each of them reads.
@@ -164,6 +171,11 @@ void Plan::pack(const float* Xf) {
               const size_t c = size_t(first_output_[phase]) + s * view_.period;
               *out = Xf[(c * Q / n + k) * r + j];
             }
+  }
+  if (half) {
+    packed_half_.resize(packed_.size());
+    std::transform(packed_.begin(), packed_.end(), packed_half_.begin(), float_to_half);
+    packed_ = {};
   }
 }
 

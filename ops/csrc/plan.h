@@ -31,12 +31,18 @@ struct PlanCosts {
   double bytes;                          // constants read
 };
 
+// Which factors the runtime holds in half precision, or less: all of their values are half-precision numbers.
+struct Precision {
+  bool half_Xf = false, half_Wf = false;
+};
+
 class Plan {
  public:
   // Xf is m x r and Wf is r x n, row by row. Throws std::invalid_argument where they cannot fill a Q x R matrix.
-  Plan(const Kernels& kernels, size_t Q, size_t R, size_t m, size_t n, size_t r, const float* Xf, const float* Wf);
+  Plan(const Kernels& kernels, size_t Q, size_t R, size_t m, size_t n, size_t r, const float* Xf, const float* Wf,
+       Precision precision = {});
 
-  // The plan as the kernels read it, with the factors where the runtime holds them during this call.
+  // The plan as the kernels read it, with the factors where the runtime holds them, as float, during this call.
   PlanView view(const float* Xf, const float* Wf) const;
 
   const Kernels& kernels() const { return *kernels_; }
@@ -60,7 +66,7 @@ class Plan {
 
   void choose_transforms(const float* Wf);
   void find_outputs(const float* Wf);
-  void pack(const float* Xf);
+  void pack(const float* Xf, bool half);
 
   const Kernels* kernels_;
   PlanView view_{};
@@ -68,7 +74,8 @@ class Plan {
   size_t work_ = 0, fewest_lanes_ = 0;
   std::optional<Fft> row_fft_, rows_fft_;
   std::vector<int32_t> first_output_;
-  std::vector<float> taps_, packed_, ranks_;
+  std::vector<float> taps_, packed_, ranks_, own_Xf_, own_Wf_;
+  std::vector<uint16_t> packed_half_;
   std::vector<size_t> packed_offset_;
   std::vector<uint32_t> packed_output_, position_;
 };

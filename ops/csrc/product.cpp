@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "slices.h"
 
@@ -163,7 +164,12 @@ void Product::lane_rows(const PlanView& view, Rows<const float> x, size_t first,
              [&](size_t from, size_t to) { kernels.narrow_lanes(view, j, offsets, planes, output, from, to); });
     else
       sliced(parallel, view.groups, 1,
-             [&](size_t from, size_t to) { kernels.band_lanes(view, j, offsets, planes, output, from, to); });
+             [&](size_t from, size_t to) {
+               // Threads unpack the factors of the groups that they take.
+               std::optional<ScratchPool::Buffer> unpacked;
+               if (view.packed_half) unpacked.emplace(*pool_, unpacked_floats(view));
+               kernels.band_lanes(view, j, offsets, planes, unpacked ? unpacked->take(0) : nullptr, output, from, to);
+             });
   }
   for (size_t plane = 0; plane < planes; ++plane) {
     float* rows[kMaxLanes];
