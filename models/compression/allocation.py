@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import log
 from typing import Final
 
 import numpy as np
@@ -17,6 +18,8 @@ from models.compression.registry import METHODS, method
 SIZES: Final = (0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01, 0.006, 0.004, 0.002)
 DEFAULT: Final = ("deepthin", "low-rank", "pruned-csr", "deep-compression", "int8", "int4")
 """Methods that a search tries when it is given none: fast to try, and each best at some size."""
+
+_MOST: Final = 1 - 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ def candidates(
 def allocate(
     options: Mapping[str, Sequence[Candidate]], importance: Mapping[str, float], budget: int
 ) -> dict[str, Candidate]:
-    """The candidate of each weight that makes the sum of importance times squared error smallest within `budget` bytes.
+    """The candidate of each weight that makes the sum of importance times `loss` smallest within `budget` bytes.
 
     Starting from the smallest candidates, the step up that gains most by byte is taken as long as one fits (which is
     optimal on the convex hulls of the options, but for the last step).
@@ -101,7 +104,7 @@ def allocate(
             if name in blocked or at[name] + 1 >= len(hull):
                 continue
             here, there = hull[at[name]], hull[at[name] + 1]
-            rate = importance[name] * (here.error**2 - there.error**2) / (there.bytes - here.bytes)
+            rate = importance[name] * (loss(here.error) - loss(there.error)) / (there.bytes - here.bytes)
             if rate > best_rate:
                 best, best_rate = name, rate
         if best is None:
@@ -114,13 +117,22 @@ def allocate(
             spent += step
 
 
+def loss(error: float) -> float:
+    """What a relative error costs the network: its square where it is small, and ever more towards one.
+
+    Layers come one after the other, so that what is left of the signal is a product over them, whose logarithm is a
+    sum. By the squares alone it would pay to give up whole layers.
+    """
+    return -log(1.0 - min(error**2, _MOST))
+
+
 def _hull(front: Sequence[Candidate], importance: float) -> list[Candidate]:
-    """The lower convex hull of (bytes, importance times squared error)."""
+    """The lower convex hull of (bytes, importance times loss)."""
     hull: list[Candidate] = []
     for candidate in front:
         while len(hull) >= 2:
             a, b = hull[-2], hull[-1]
-            slope = importance * np.array([a.error**2 - b.error**2, b.error**2 - candidate.error**2])
+            slope = importance * np.array([loss(a.error) - loss(b.error), loss(b.error) - loss(candidate.error)])
             if slope[0] * (candidate.bytes - b.bytes) < slope[1] * (b.bytes - a.bytes):
                 hull.pop()
             else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from models.compression.allocation import Candidate, allocate, candidates
+from models.compression.allocation import Candidate, allocate, candidates, loss
 from models.compression.assess import agreement, speed
 from models.compression.base import CompressionError, Plan
 from models.compression.calibrate import Calibrator
@@ -184,7 +184,7 @@ class _Search:
     def _effect(
         self, network: Network, name: str, options: list[Candidate], parent: Any, given: list[dict[str, Any]]
     ) -> float:
-        """Squared error of the network's output by the squared error of this layer's, for a middling candidate."""
+        """Squared error of the network's output by the loss of this layer's, for a middling candidate."""
         tried = [candidate for candidate in options if candidate.plan is not None and candidate.error > 0]
         if not tried:
             return 1.0
@@ -196,7 +196,7 @@ class _Search:
         changed = with_weights(network.model, {name: as_stored(layer, network.nodes(layer)[0], dense)})
         session = library.session(changed.SerializeToString(), threads=self._job.threads)
         same = agreement(parent, session, given, self._kind)
-        return max(same.output_error**2 / candidate.error**2, 1e-9)
+        return max(same.output_error**2 / loss(candidate.error), 1e-9)
 
 
 def _fail(trials: list[tuple[int, Trial, dict[str, Candidate]]], what: str, limit: float | None) -> None:

@@ -29,8 +29,16 @@ def test_bytes_go_where_they_help_most():
         allocate(options, {"a": 1.0, "b": 1.0}, 19)
 
 
+def test_no_layer_is_given_up_for_the_others():
+    options = {
+        name: [Candidate(None, size, error) for size, error in ((1, 0.99), (10, 0.7), (20, 0.5), (60, 0.02))]
+        for name in "ab"
+    }
+    assert [each.bytes for each in allocate(options, {"a": 1.0, "b": 1.1}, 61).values()] == [20, 20]
+
+
 def test_a_candidate_above_the_hull_is_passed_over():
-    options = {"a": [Candidate(None, size, error) for size, error in ((10, 1.0), (20, 0.99), (30, 0.1))]}
+    options = {"a": [Candidate(None, size, error) for size, error in ((10, 0.5), (20, 0.49), (30, 0.1))]}
     assert allocate(options, {"a": 1.0}, 29)["a"].bytes == 10
     assert allocate(options, {"a": 1.0}, 30)["a"].bytes == 30
 
