@@ -224,14 +224,13 @@ _WHOLE: Final = frozenset(
 
 
 def values_are_finite(model: onnx.ModelProto) -> None:
-    """Check that no weight is NaN or infinite.
+    """Check that no array holds a NaN; masks may be infinite.
 
     Raises:
-        CheckpointError: one is; the message names it.
+        CheckpointError: one does; the message names it.
     """
     for tensor in model.graph.initializer:
         if tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE):
             array = onnx.numpy_helper.to_array(tensor)
-            # Masks are allowed to be infinite; weights are not.
-            if array.ndim >= 2 and array.size > 1 and np.isnan(array).any():
+            if array.size > 1 and np.isnan(array).any():
                 raise CheckpointError(f"{tensor.name} holds values that are not numbers")

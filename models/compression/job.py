@@ -10,6 +10,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import numpy as np
 import onnx
 
 from models.compression import chains, checkpoint, parity, stages
@@ -190,6 +191,9 @@ class Job:
             except Exception as error:  # ONNX Runtime's exceptions share no base class.
                 message = str(error).splitlines()[0]
                 raise checkpoint.CheckpointError(f"ONNX Runtime cannot open the network: {message}") from error
+        for layer in network.layers:
+            if not np.isfinite(network.weight(layer)).all():
+                raise checkpoint.CheckpointError(f"{layer.name} holds values that are not finite")
         stages.write(folder / ORIGINAL, read.model.SerializeToString())
         stages.write(folder / _NETWORK, network.model.SerializeToString())
         stages.write_json(folder / "half.json", sorted(normalised.half))

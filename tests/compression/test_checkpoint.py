@@ -106,14 +106,15 @@ def test_a_damaged_model_is_an_error_or_a_model(data: st.DataObject):
         parse(bytes(original))
 
 
-def test_numbers_that_are_none_are_named(tmp_path: Path):
+@pytest.mark.parametrize(("value", "complaint"), [(np.nan, "are not numbers"), (-np.inf, "are not finite")])
+def test_numbers_that_are_none_are_named(tmp_path: Path, value: float, complaint: str):
     def poison(model: onnx.ModelProto) -> None:
         tensor = model.graph.initializer[0]
         array = onnx.numpy_helper.to_array(tensor).copy()
-        array[0, 0] = np.nan
+        array[0, 0] = value
         tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
 
-    with pytest.raises(CheckpointError, match=r"layer0\.weight holds values that are not numbers"):
+    with pytest.raises(CheckpointError, match=rf"layer0\.weight holds values that {complaint}"):
         Desk(tmp_path, changed(poison)).run(method="dense")
 
 
