@@ -4,10 +4,18 @@
 // Lanes below `count`.
 DEEPTHIN_INLINE Vec first_lanes(Vec v, size_t count) { return (Vec)((BitsVec)v & (BitsVec)(lane_numbers() < uint32_t(count))); }
 
-DEEPTHIN_INLINE BitsVec load_inputs(const uint32_t* p) { return load_bits(p); }
-DEEPTHIN_INLINE BitsVec load_inputs(const uint16_t* p) {
-  typedef uint16_t Narrow __attribute__((vector_size(LANES * sizeof(uint16_t)), aligned(2), may_alias));
-  return __builtin_convertvector(*reinterpret_cast<const Narrow*>(p), BitsVec);
+// table[index[0]], table[index[1]] ... of indices in memory, which need not pass through a vector.
+template <typename Index>
+DEEPTHIN_INLINE Vec gather_at(const float* table, const Index* index) {
+#if LANES == 4
+  return Vec{table[index[0]], table[index[1]], table[index[2]], table[index[3]]};
+#elif LANES == 8
+  return Vec{table[index[0]], table[index[1]], table[index[2]], table[index[3]],
+             table[index[4]], table[index[5]], table[index[6]], table[index[7]]};
+#else
+  typedef Index Indices __attribute__((vector_size(LANES * sizeof(Index)), aligned(1), may_alias));
+  return gather(table, __builtin_convertvector(*reinterpret_cast<const Indices*>(index), BitsVec));
+#endif
 }
 
 // entries(i) gives the products of the W entries from i on, of which those behind the last one of the output are not
@@ -42,7 +50,7 @@ DEEPTHIN_INLINE void sparse_row_of(const SparseView& m, const Index* inputs, siz
                                    float* y) {
   sum_outputs(
       m.starts, first, last, m.count, y,
-      [&](size_t i) { return load(m.values + i) * gather(x, load_inputs(inputs + i)); },
+      [&](size_t i) { return load(m.values + i) * gather_at(x, inputs + i); },
       [&](size_t i) { return m.values[i] * x[inputs[i]]; });
 }
 
@@ -121,11 +129,9 @@ void byte_codes_row(const CodedView& m, size_t first, size_t last, const float* 
       float sum[4] = {};
       size_t b = 0;
       for (; b + 8 <= bytes; b += 8) {
-        uint64_t word;
-        __builtin_memcpy(&word, codes + b, 8);
         const float* from = sums + b * 256;
         DEEPTHIN_UNROLL
-        for (size_t i = 0; i < 8; ++i) sum[i % 4] += from[i * 256 + (word >> 8 * i & 255)];
+        for (size_t i = 0; i < 8; ++i) sum[i % 4] += from[i * 256 + codes[b + i]];
       }
       for (; b < bytes; ++b) sum[0] += sums[b * 256 + codes[b]];
       y[c] += (sum[0] + sum[1]) + (sum[2] + sum[3]);
@@ -152,6 +158,22 @@ DEEPTHIN_INLINE void codes_row_of(const CodedView& m, const Table& table, size_t
   }
 }
 
+// Codes of 8 bits.
+void bytes_row(const CodedView& m, size_t first, size_t last, const float* x, float* y) {
+  for (size_t c = first; c < last; ++c) {
+    const uint8_t* codes = m.indices + c * m.row;
+    Vec sum[2] = {};
+    size_t q = 0;
+    for (; q + 2 * W <= m.Q; q += 2 * W) {
+      sum[0] += gather_at(m.table, codes + q) * load(x + q);
+      sum[1] += gather_at(m.table, codes + q + W) * load(x + q + W);
+    }
+    float rest = 0.0f;
+    for (; q < m.Q; ++q) rest += m.table[codes[q]] * x[q];
+    y[c] = total(sum[0] + sum[1]) + rest;
+  }
+}
+
 void codes_row(const CodedView& m, size_t first, size_t last, const float* x, float* y) {
   if (m.bits <= 3) {
     const TinyTable tiny(m.table);
@@ -159,6 +181,8 @@ void codes_row(const CodedView& m, size_t first, size_t last, const float* x, fl
   } else if (m.bits == 4) {
     const SmallTable small(m.table);
     codes_row_of(m, [&](BitsVec code) { return small[code]; }, first, last, x, y);
+  } else if (m.bits == 8) {
+    bytes_row(m, first, last, x, y);
   } else {
     codes_row_of(m, [&](BitsVec code) { return gather(m.table, code); }, first, last, x, y);
   }
