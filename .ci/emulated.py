@@ -12,6 +12,7 @@ import numpy as np
 from ops import graph
 from ops.layout import reconstruct
 from ops.library import available_instruction_sets, instruction_set, session
+from ops.quantised import dequantise_rows, quantise_rows
 from ops.reference import deepthin_gru, deepthin_lstm, deepthin_matmul, matmul
 from tests.ops import formats
 from tests.ops.layers import GEOMETRIES, backward, check, ctc, ctc_reference, forward, layer, utterances
@@ -53,6 +54,33 @@ def check_matmul(rng: np.random.Generator) -> int:
                 expected = deepthin_matmul(x, Xf, Wf, R, constants["bias"], activation)
                 np.testing.assert_allclose(ready.run(None, {"X": x})[0], expected, rtol=0, atol=1e-5)
                 checked += 1
+    return checked
+
+
+def check_ways(rng: np.random.Generator) -> int:
+    """The transforms, one row and side by side, and factors in half precision and in 8 bits."""
+    checked = 0
+    for way in ("direct,rows", "direct,lanes", "fft,rows", "fft,lanes"):
+        os.environ["DEEPTHIN_OPS_PATH"] = way
+        for Q, R, n, r in ((96, 64, 61, 1), (127, 64, 61, 2), (250, 90, 83, 1), (700, 64, 61, 1)):
+            Xf, Wf = factors(rng, Q, R, n, r)
+            codes, scales = quantise_rows(Xf)
+            for stored, meant in (
+                ({"Xf": Xf, "Wf": Wf}, Xf),
+                ({"Xf": Xf.astype(np.float16), "Wf": Wf}, Xf.astype(np.float16)),
+                ({"Xf": codes, "Wf": Wf, "Xf_scales": scales}, dequantise_rows(codes, scales)),
+            ):
+                names = ["Xf", "Wf", *(["", "Xf_scales"] if "Xf_scales" in stored else [])]
+                node = graph.node("DeepThinMatMul", ["X", *names], ["Y"], "deepthin", Q=Q, R=R)
+                tensors = [graph.tensor(name, values) for name, values in stored.items()]
+                ready = session(
+                    graph.model([node], [graph.value("X", ["N", Q])], [graph.value("Y", ["N", R])], tensors)
+                )
+                x = rng.standard_normal((9, Q)).astype(np.float32)
+                expected = deepthin_matmul(x, meant.astype(np.float64), Wf, R)
+                np.testing.assert_allclose(ready.run(None, {"X": x})[0], expected, rtol=0, atol=2e-5)
+                checked += 1
+    del os.environ["DEEPTHIN_OPS_PATH"]
     return checked
 
 
@@ -138,7 +166,7 @@ def main() -> None:
         os.environ["DEEPTHIN_OPS_ISA"] = name
         assert instruction_set() == name
         rng = np.random.default_rng(0)
-        products, layers = check_matmul(rng) + check_formats(rng), check_gru(rng) + check_lstm(rng)
+        products, layers = check_matmul(rng) + check_ways(rng) + check_formats(rng), check_gru(rng) + check_lstm(rng)
         trained = check_training(rng)
         print(
             f"aarch64 ({sys.argv[1]}): {name}: {products} products, {layers} recurrent layers and {trained} passes of "

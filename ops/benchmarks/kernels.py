@@ -1,9 +1,10 @@
 """``deepthin bench kernels``: DeepThinMatMul against what a user would take instead, and against the processor itself.
 
 Calls of sessions, warm (the call before was the same) and cold (a larger array than the caches was written in between),
-are compared with ONNX Runtime's fp32, int8 and int4 products, and with a low-rank pair and a sparse matrix of as many
-bytes. Products without a session around them (``cache`` is ``kernel``) are compared with the ways to them that were not
-chosen, and with what the processor's multiply-adds and memory allow. How sessions are timed: `ops.benchmarks.timing`.
+are compared with ONNX Runtime's fp32, int8 and int4 products, with a low-rank pair and a sparse matrix as small,
+and with the same factors in fewer bits. Products without a session around them (``cache`` is ``kernel``) are compared
+with the ways to them that were not chosen, and with what the processor's multiply-adds and memory allow. How sessions
+are timed: `ops.benchmarks.timing`.
 """
 
 import os
@@ -13,16 +14,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ops import graph
 from ops.benchmarks import rivals
 from ops.benchmarks.kernels_page import drawings, render
-from ops.benchmarks.kernels_row import CSR, FP32, INT4, INT8, LOW_RANK, PEAK, ROOFLINE, SIZES, Row
+from ops.benchmarks.kernels_row import CSR, EIGHT, FP32, HALF, INT4, INT8, LOW_RANK, PEAK, ROOFLINE, SIZES, Row
 from ops.benchmarks.report import KERNELS, KERNELS_QUICK, kernel_setting, report
 from ops.benchmarks.timing import bound_call, dense_model, one_node_model, time_cold, time_in_turn
 from ops.layout import Geometry, smallest_size, solve
 from ops.library import session
 from ops.measure import Measured, measure_product, peak_flops, read_bandwidth
+from ops.quantised import quantise_rows
 
 SIDES = (1024, 2048, 4096)
 FIXED = ("direct,rows", "direct,lanes", "fft,rows", "fft,lanes")
@@ -119,17 +122,18 @@ def _sessions(
         session(model, threads=threads) for model in (dense_model(weight), rivals.int8(weight), rivals.int4(weight))
     ]
     for size, geometry in subjects:
-        for model in (_model(rng, geometry), rivals.low_rank(rng, side, side, size), rivals.csr(rng, side, side, size)):
-            ready.append(session(model, threads=threads))
+        models = [*_models(rng, geometry), rivals.low_rank(rng, side, side, size), rivals.csr(rng, side, side, size)]
+        ready += [session(model, threads=threads) for model in models]
     for batch in batches:
         x = rng.standard_normal((batch, side), np.float32)
         calls = [bound_call(candidate, x, side) for candidate in ready]
         for cache, time in caches.items():
             seconds = time(calls, rounds)
             for place, (size, geometry) in enumerate(subjects):
-                own, *equal = seconds[3 + 3 * place : 6 + 3 * place]
+                own, *others = seconds[3 + 5 * place : 8 + 5 * place]
                 did = measure_product(geometry, batch)
-                for baseline, other in zip((FP32, INT8, INT4, LOW_RANK, CSR), (*seconds[:3], *equal), strict=True):
+                names = (FP32, INT8, INT4, HALF, EIGHT, LOW_RANK, CSR)
+                for baseline, other in zip(names, (*seconds[:3], *others), strict=True):
                     yield machine.row(
                         size, geometry, did, threads, batch=batch, cache=cache, baseline=baseline, seconds=own,
                         baseline_seconds=other, gflops=did.flops / own / 1e9,
@@ -184,7 +188,18 @@ def forced(path: str) -> Iterator[None]:
             os.environ["DEEPTHIN_OPS_PATH"] = before
 
 
-def _model(rng: np.random.Generator, geometry: Geometry) -> bytes:
+def _models(rng: np.random.Generator, geometry: Geometry) -> Iterator[bytes]:
+    """The operator with factors of float32, of float16, and with Xf of int8."""
     Q, R, m, n, r = geometry.Q, geometry.R, geometry.m, geometry.n, geometry.r
-    factors = {"Xf": rng.standard_normal((m, r), np.float32), "Wf": rng.standard_normal((r, n), np.float32)}
-    return one_node_model(graph.node("DeepThinMatMul", ["X", *factors], ["Y"], "deepthin", Q=Q, R=R), Q, R, factors)
+    Xf, Wf = rng.standard_normal((m, r), np.float32), rng.standard_normal((r, n), np.float32)
+    half = Wf.astype(np.float16)
+    codes, scales = quantise_rows(Xf)
+    stored: list[dict[str, NDArray[Any]]] = [
+        {"Xf": Xf, "Wf": Wf},
+        {"Xf": Xf.astype(np.float16), "Wf": half},
+        {"Xf": codes, "Wf": half, "Xf_scales": scales},
+    ]
+    for constants in stored:
+        names = ["Xf", "Wf", *(["", "Xf_scales"] if "Xf_scales" in constants else [])]
+        node = graph.node("DeepThinMatMul", ["X", *names], ["Y"], "deepthin", Q=Q, R=R)
+        yield one_node_model(node, Q, R, constants)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 
-from ops.benchmarks.kernels_row import CSR, FP32, INT4, INT8, LOW_RANK, PEAK, ROOFLINE, SIZES, Row
+from ops.benchmarks.kernels_row import CSR, EIGHT, FP32, HALF, INT4, INT8, LOW_RANK, PEAK, ROOFLINE, SIZES, Row
 from ops.benchmarks.report import kernel_setting
 from ops.benchmarks.roofline import roofline
 from ops.markdown import table
@@ -24,6 +24,11 @@ def render(rows: Sequence[Row]) -> str:
         ("a sparse matrix (CSR) of as many bytes", CSR),
     ):
         parts += [f"### Times faster than {title}", _speedups(sessions, baseline)]
+    for title, baseline in (("factors in half precision", HALF), ("Xf in 8 bits and Wf in half precision", EIGHT)):
+        parts += [
+            f"### With {title}: times faster than with float32",
+            _speedups(sessions, baseline, lambda row: f"{row.seconds / row.baseline_seconds:.2f}"),
+        ]
     parts += ["### Microseconds of a call", _speedups(sessions, FP32, lambda row: f"{row.seconds * 1e6:.0f}")]
     parts += [
         "### The product alone",

@@ -13,7 +13,8 @@ FP32, INT8, INT4 = (
     f"onnxruntime {ort.__version__} {name}"
     for name in ("MatMul fp32", "DynamicQuantizeMatMul int8", "MatMulNBits int4, accuracy_level 4")
 )
-LOW_RANK, CSR, ROOFLINE, PEAK = "low-rank pair", "CsrMatMul", "roofline", "multiply-add peak, direct correlation"
+LOW_RANK, CSR, HALF, EIGHT = "low-rank pair", "CsrMatMul", "float16 factors", "int8 Xf, float16 Wf"
+ROOFLINE, PEAK = "roofline", "multiply-add peak, direct correlation"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,7 +38,12 @@ def test_json_rows(capsys: pytest.CaptureFixture[str]) -> None:
         assert row["speedup"] == pytest.approx(row["baseline_seconds"] / row["seconds"])
         assert min(row["seconds"], row["baseline_seconds"], row["gflops"]) > 0
     others = {"MatMul fp32", "DynamicQuantizeMatMul int8", "MatMulNBits int4, accuracy_level 4"}
-    others = {f"onnxruntime {ort.__version__} {name}" for name in others} | {"low-rank pair", "CsrMatMul"}
+    others = {f"onnxruntime {ort.__version__} {name}" for name in others} | {
+        "low-rank pair",
+        "CsrMatMul",
+        "float16 factors",
+        "int8 Xf, float16 Wf",
+    }
     every = {(size, batch, other) for size in (0.1, 0.05) for batch in (1, 9) for other in others}
     assert found["warm", 1] == found["warm", 2] == found["cold", 1] == every
     ways = {"direct,rows", "direct,lanes", "fft,rows", "fft,lanes", "roofline"}
