@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import mmap
 import struct
-import zipfile
 from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import ValidationError
 
+from models.compression.archive import Archive, ArchiveError
 from models.compression.base import CompressionError
 from models.compression.spec import UPLOAD, CompressionSpec, parse_spec
 from models.errors import CorpusError
@@ -23,6 +24,9 @@ BUDGET: Final = "budget"
 MIXED: Final = "mixed"
 
 _LARGEST_HEADER = 100_000_000
+_GRAPH: Final = 7
+_MODEL_FIELDS: Final = frozenset({1, 2, 3, 4, 5, 6, _GRAPH, 8, 14, 20, 25, 26})
+_MOST_FIELDS: Final = 100_000
 
 
 def read_spec(parts: Mapping[str, Part]) -> CompressionSpec:
@@ -69,9 +73,19 @@ def check_parts(parts: Mapping[str, Part], spec: CompressionSpec, corpora: Corpo
         raise InvalidParameterError("'config' goes with a .safetensors checkpoint alone", param=CONFIG)
     if needs_config and not _is_safetensors(checkpoint):
         raise InvalidParameterError("the checkpoint is not a safetensors file", param=CHECKPOINT)
+    if checkpoint.file.suffix == ".onnx" and not _is_onnx(checkpoint):
+        raise InvalidParameterError(
+            "the checkpoint is not an ONNX model, or only the beginning of one", param=CHECKPOINT
+        )
     for name in (*((CHECKPOINT,) if checkpoint.file.suffix == ".zip" else ()), *CORPORA):
-        if name in parts and not zipfile.is_zipfile(parts[name].file):
-            raise InvalidParameterError(f"{name!r} is not a zip file", param=name)
+        if name in parts:
+            try:
+                with Archive(parts[name].file) as archive:
+                    names = archive.names()
+            except ArchiveError as error:
+                raise InvalidParameterError(f"{name!r}: {error}", param=name) from error
+            if name == CHECKPOINT and not any(file.endswith(".onnx") for file in names):
+                raise InvalidParameterError("the zip file is no model package: it has no .onnx file", param=name)
     for name in CORPORA:
         for corpus in getattr(spec, name):
             if corpus == UPLOAD:
@@ -104,6 +118,38 @@ def _param(error: CompressionError) -> str:
         place: list[Any] = list(error.__cause__.errors(include_url=False)[0]["loc"])
         return ".".join(str(part) for part in [SPEC, *place])[:200]
     return SPEC
+
+
+def _is_onnx(part: Part) -> bool:
+    """Whether the outermost fields are those of a model and end where the file ends; the graph is not looked into."""
+    graph = False
+    with part.file.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        place = 0
+        for _ in range(_MOST_FIELDS):
+            tag, place = _varint(data, place)
+            value, place = _varint(data, place)
+            field, kind = tag >> 3, tag & 7
+            if place > part.size or field not in _MODEL_FIELDS or kind not in (0, 2):
+                return False
+            graph |= field == _GRAPH
+            place += value if kind == 2 else 0
+            if place >= part.size:
+                return place == part.size and graph
+    return False
+
+
+def _varint(data: mmap.mmap, place: int) -> tuple[int, int]:
+    """A protobuf's number and the place behind it, which is behind the end where the number does not end."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if place >= len(data):
+            break
+        byte = data[place]
+        place += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, place
+    return 0, len(data) + 1
 
 
 def _is_safetensors(part: Part) -> bool:

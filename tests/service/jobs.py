@@ -16,7 +16,7 @@ import httpx
 WORKER = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
 
 SPEC: dict[str, Any] = {"name": "made", "method": "dense"}
-ONNX = b"\x08\x08an onnx file, as far as anybody looks"
+ONNX = b"\x08\x08\x3a\x25an onnx file, as far as anybody looks"
 
 
 def zipped(files: dict[str, bytes]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import pickle
 import shutil
 import sys
 import time
@@ -24,7 +25,7 @@ from service.jobs import uploads
 from service.jobs.folders import JobFolders
 from service.settings import Settings
 from tests.service.conftest import Compress, assert_error, running
-from tests.service.jobs import ONNX, finished, form, submit
+from tests.service.jobs import ONNX, finished, form, submit, zipped
 
 BOUNDARY = {"content-type": "multipart/form-data; boundary=x"}
 SAFETENSORS = (2).to_bytes(8, "little") + b"{}"
@@ -75,6 +76,15 @@ async def test_files_that_are_not_what_they_claim(compress: Compress, home: Path
     bad_zip = b"PK\x03\x04" + bytes(100)
     cases: list[tuple[dict[str, tuple[str, bytes]], str]] = [
         ({"checkpoint": ("m.zip", bad_zip)}, "checkpoint"),
+        ({"checkpoint": ("m.zip", zipped({"../../evil": b"x"}))}, "checkpoint"),
+        ({"checkpoint": ("m.zip", zipped({"data.pkl": b"x"}))}, "checkpoint"),
+        ({"evaluation": ("c.zip", zipped({"/etc/evil": b"x"}))}, "evaluation"),
+        ({"checkpoint": ("m.onnx", b"PK\x03\x04" + bytes(100))}, "checkpoint"),
+        ({"checkpoint": ("m.onnx", pickle.dumps({"weight": [1.0] * 100}))}, "checkpoint"),
+        ({"checkpoint": ("m.onnx", ONNX[:-1])}, "checkpoint"),
+        ({"checkpoint": ("m.onnx", ONNX + b"\x08")}, "checkpoint"),
+        ({"checkpoint": ("m.onnx", b"\x08\x08")}, "checkpoint"),
+        ({"checkpoint": ("m.onnx", b"\xff" * 40)}, "checkpoint"),
         ({"calibration": ("c.zip", bad_zip)}, "calibration"),
         ({"evaluation": ("c.zip", b"hello")}, "evaluation"),
         ({"config": ("c.toml", b"")}, "config"),
