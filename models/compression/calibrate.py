@@ -112,20 +112,24 @@ class Calibrator:
         self._reached = _Reached(0, {}, None)
         self._last: tuple[tuple[object, ...], Moments] | None = None
 
-    def moments(self, layer: Layer, compressed: onnx.ModelProto | None) -> Moments:
-        """Moments of the inputs of `layer`; `compressed` is the network with the weights so far, None: all original."""
+    def moments(self, layer: Layer, so_far: Callable[[], onnx.ModelProto] | None) -> Moments:
+        """Moments of the inputs of `layer`; `so_far` makes the network with the weights so far, None: all original."""
         # Branches that read the same value see the same rows.
         alike = {(*_inputs_of(layer, place.node), _form(place.node)): place for place in self._network.places(layer)}
         places = [*alike.values()]
         values = sorted({name for place in places for name in _inputs_of(layer, place.node)})
-        key = (*values, layer.op, layer.operand, layer.shape if layer.op == "Conv" else layer.Q, compressed is None)
+        key = (*values, layer.op, layer.operand, layer.shape if layer.op == "Conv" else layer.Q, so_far is None)
         # Layers that share their inputs follow one another, and none of them changes what goes into the next.
         if self._last is None or self._last[0] != key:
-            self._last = (key, self._measured(layer, places, values, compressed))
+            self._last = (key, self._measured(layer, places, values, so_far))
         return self._last[1]
 
     def _measured(
-        self, layer: Layer, places: Sequence[Place], values: Sequence[str], compressed: onnx.ModelProto | None
+        self,
+        layer: Layer,
+        places: Sequence[Place],
+        values: Sequence[str],
+        so_far: Callable[[], onnx.ModelProto] | None,
     ) -> Moments:
         Q = layer.Q
         if layer.op == LOOKED_UP or not self._feeds:
@@ -136,7 +140,7 @@ class Calibrator:
         def seen(run: Mapping[str, Array]) -> npt.NDArray[np.float32]:
             return np.concatenate([_as_rows(layer, place, run) for place in places])
 
-        original, partly = self._parts(places, values, compressed, seen)
+        original, partly = self._parts(places, values, None if so_far is None else so_far(), seen)
         chosen, share = self._thinned(len(seen(original.run(0))))
         for index in chosen:
             before = seen(original.run(index))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,7 +39,7 @@ def compress_layer(
     layer: Layer,
     plan: Plan,
     calibrator: Calibrator | None,
-    so_far: onnx.ModelProto | None,
+    so_far: Callable[[], onnx.ModelProto] | None,
     biases: Mapping[str, Array],
 ) -> Result:
     """Compress the weight of `layer`.
@@ -49,7 +49,7 @@ def compress_layer(
         layer: the layer.
         plan: what to store.
         calibrator: runs the network on calibration data; None: the weight's own error is made small.
-        so_far: the network with the weights before this one compressed; None where none is.
+        so_far: makes the network with the weights before this one compressed; None where none is.
         biases: those that have changed so far.
     """
     start = time.perf_counter()
@@ -71,12 +71,19 @@ def compress_layer(
 
 def approximated(network: Network, results: Mapping[str, Compressed], changed: Mapping[str, Array]) -> onnx.ModelProto:
     """The original graph with the dense weights that the compressed ones stand for: the reference."""
-    weights = {}
-    for layer in network.layers:
-        if (compressed := results.get(layer.name)) is not None:
-            dense = method(compressed.plan.method).decompress(compressed)
-            weights[layer.name] = as_stored(layer, network.nodes(layer)[0], dense)
-    return with_weights(network.model, {**weights, **changed})
+    return with_weights(network.model, {**stored_weights(network, results), **changed})
+
+
+def stored_weights(network: Network, results: Mapping[str, Compressed]) -> dict[str, Array]:
+    """The initialisers, dense, that compressed weights stand for."""
+    layers = (layer for layer in network.layers if layer.name in results)
+    return {layer.name: stored_weight(network, layer, results[layer.name]) for layer in layers}
+
+
+def stored_weight(network: Network, layer: Layer, compressed: Compressed) -> Array:
+    """The initialiser, dense, that a compressed weight stands for."""
+    dense = method(compressed.plan.method).decompress(compressed)
+    return as_stored(layer, network.nodes(layer)[0], dense)
 
 
 def free_bias(network: Network, layer: Layer) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from math import ceil
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -16,13 +16,13 @@ import onnx
 from models.compression import chains, checkpoint, parity, stages
 from models.compression.base import Array, Compressed, CompressionError, Plan, relative_error
 from models.compression.calibrate import FEW_ROWS, MAX_ROWS, Calibrator
-from models.compression.compressing import approximated, compress_layer
+from models.compression.compressing import approximated, compress_layer, stored_weight, stored_weights
 from models.compression.evaluating import evaluate_job
 from models.compression.export import export
 from models.compression.feeds import inputs_for, random_feeds
 from models.compression.joined import split
 from models.compression.listening import AudioInputs, CtcInputs, MoonshineInputs
-from models.compression.network import Network, find
+from models.compression.network import Network, find, with_weights
 from models.compression.normalise import normalise
 from models.compression.packaging import Result, load_result, pack_result
 from models.compression.planning import plans
@@ -245,6 +245,7 @@ class Job:
         narrowed = {name: plan for name, plan in chosen.items() if chains.is_chain(plan)}
         if narrowed:
             layers, changed = self._narrow(folder, narrowed, calibrator, report)
+        dense = {} if calibrator is None else stored_weights(self.network, layers)
         todo = [layer for layer in self.network.layers if layer.name in chosen and layer.name not in narrowed]
         for index, layer in enumerate(todo):
             path = folder / f"{index:04d}.npz"
@@ -252,11 +253,12 @@ class Job:
             if path.is_file():
                 compressed, moved, _ = stages.load_layer(path)
             else:
-                so_far = approximated(self.network, layers, changed) if calibrator is not None and layers else None
+                so_far = partial(with_weights, self.network.model, {**dense, **changed}) if dense else None
                 done = compress_layer(self.network, layer, chosen[layer.name], calibrator, so_far, changed)
                 compressed, moved = done.compressed, dict(done.changed)
                 stages.save_layer(path, compressed, moved, {"name": layer.name, "seconds": done.seconds})
-            layers[layer.name] = compressed
+            if calibrator is not None:
+                dense[layer.name] = stored_weight(self.network, layer, compressed)
             changed |= moved
 
     def _narrow(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import onnxruntime as ort
 
 from models.compression.allocation import Candidate, allocate, candidates, loss
 from models.compression.assess import agreement, speed
-from models.compression.base import CompressionError, Plan
+from models.compression.base import Array, CompressionError, Plan
 from models.compression.calibrate import Calibrator
 from models.compression.evaluating import quality_of
 from models.compression.export import export
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 _STEPS: Final = 6
 _SAMPLE: Final = 12
 _SENSITIVITY_ROWS: Final = 4000
+_AFFORDABLE: Final = 1.0  # seconds of inputs that are run for every layer
+_LEAST: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,9 @@ class _Search:
         if job.spec.calibration:
             calibrator = Calibrator(network, job.calibration_feeds, threads=job.threads, max_rows=_SENSITIVITY_ROWS)
         given, _, self._kind = job.timed_sample(_SAMPLE)
-        parent = library.session(network.model.SerializeToString(), threads=job.threads)
+        parent = _Remembered(library.session(network.model.SerializeToString(), threads=job.threads))
+        # Networks that write token by token take seconds for a recording, and there are as many runs as layers.
+        given = given[: parent.affordable(given)]
         self._options: dict[str, list[Candidate]] = {}
         self._importance: dict[str, float] = {}
         for index, layer in enumerate(network.layers):
@@ -208,3 +214,29 @@ def _fail(trials: list[tuple[int, Trial, dict[str, Candidate]]], what: str, limi
     ]
     wish = "" if limit is None else f" {limit:g}"
     raise CompressionError(f"{what}{wish} cannot be met; what was tried: {'; '.join(parts)}")
+
+
+class _Remembered:
+    """A session whose answers are kept: the parent of every layer's comparison is the same."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self._session = session
+        self._answers: dict[int, list[Array]] = {}
+
+    def affordable(self, given: list[dict[str, Array]]) -> int:
+        """How many of the inputs can be run for every layer."""
+        start = time.thread_time()
+        self.run([self._session.get_outputs()[0].name], given[0])
+        return max(_LEAST, int(_AFFORDABLE / max(time.thread_time() - start, 1e-6)))
+
+    def get_outputs(self) -> list[ort.NodeArg]:
+        """As the session has them."""
+        outputs: list[ort.NodeArg] = self._session.get_outputs()
+        return outputs
+
+    def run(self, names: list[str], feed: dict[str, Array]) -> list[Array]:
+        """The session's first output; `feed` is one of those that live as long as this."""
+        key = id(next(iter(feed.values())))
+        if key not in self._answers:
+            self._answers[key] = self._session.run(names, feed)
+        return self._answers[key]

@@ -136,7 +136,7 @@ def test_what_goes_into_a_layer_is_measured_in_the_branch_that_runs() -> None:
     # Behind a compressed first layer the second sees what that one gives.
     done = {first.name: _compressed(network, first.name, "int4")}
     changed = np.maximum(x @ method("int4").decompress(done[first.name]) + bias, 0)
-    moments = calibrator.moments(second, approximated(network, done, {}))
+    moments = calibrator.moments(second, lambda: approximated(network, done, {}))
     np.testing.assert_allclose(moments.cc, changed.T @ changed / 27, atol=1e-4)
     np.testing.assert_allclose(moments.co, changed.T @ hidden / 27, atol=1e-4)
 

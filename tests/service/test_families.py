@@ -9,9 +9,17 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 
 from models.catalogue import add
 from models.package import ModelPackage
+from models.recognisers import load
+from models.store import ModelStore
+from service.hub import Hub
+from service.keeper import Installed, ModelKeeper, Product
+from service.memory_budget import MemoryBudget
+from service.metrics import Metrics
+from service.origin import Origin, Placement
 from tests.models import ctc, moonshine
 from tests.models.ctc import HOP, TOKENS, saying
 from tests.models.moonshine import START
@@ -97,3 +105,23 @@ async def test_they_are_downloaded_whole(serve: Serve, families: Path, tmp_path:
                 assert (package.path / file).read_bytes() == (families / "models" / name / file).read_bytes()
         response = await client.get("/models/tiny-moon/download", params={"format": "transport"})
         assert_error(response, 404, code="transport_not_found", param="model")
+
+
+async def test_what_a_job_makes_of_them_is_hosted_with_all_its_files(
+    serve: Serve, families: Path, tmp_path: Path
+) -> None:
+    package = moonshine.save(tmp_path, "smaller", {START: 3, 3: 4, 4: 5})
+    store = ModelStore([families / "models"])
+    for name in ("model.dtz", "report.json"):
+        (tmp_path / name).write_bytes(b"{}")
+    metrics = Metrics(CollectorRegistry(), instruction_set="scalar")
+    hub = Hub(store, metrics, wanted=("tiny-moon",), max_models=4, load=load, memory=MemoryBudget(0))
+    async with hub.running():
+        keeper = ModelKeeper(families / "models", store, hub)
+        product = Product(package.path, tmp_path / "model.dtz", tmp_path / "report.json")
+        installed = await keeper.install(product, Origin("job", Placement.HOSTED), replace=False)
+        assert installed == Installed("smaller", hosted=True)
+        async with hub.lease("smaller") as lease:
+            assert lease.recogniser.manifest.files == package.manifest.files
+    for name in package.manifest.files:
+        assert (families / "models" / "smaller" / name).read_bytes() == (package.path / name).read_bytes()

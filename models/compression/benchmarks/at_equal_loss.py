@@ -15,6 +15,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Final
@@ -108,7 +109,7 @@ class Bench:
         for layer in self.network.layers:
             if layer.name not in plans:
                 raise SystemExit(f"{way} does not take {layer.name}")
-            so_far = approximated(self.network, layers, changed) if aware and layers else None
+            so_far = partial(approximated, self.network, layers, changed) if aware and layers else None
             done = compress_layer(self.network, layer, plans[layer.name], calibrator, so_far, changed)
             layers[layer.name] = done.compressed
             changed |= done.changed
