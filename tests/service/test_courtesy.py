@@ -6,15 +6,22 @@ import asyncio
 import os
 import signal
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from service.app import create_app
 from service.jobs import courtesy
 from service.jobs.courtesy import Courtesy
 from service.jobs.process import WorkerProcess
 from service.metrics import Metrics
+from service.settings import Settings
+from tests.service.conftest import running
+from tests.service.jobs import submit
+from tests.service.jobs import until as until_job
 from tests.service.test_scheduler import until
 
 pytestmark = pytest.mark.anyio
@@ -96,21 +103,48 @@ async def test_nothing_is_held_where_that_is_not_wanted() -> None:
     assert runner.told == []
 
 
+def state(pid: int) -> str:
+    """What Linux says that a process does."""
+    return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can tell")
+async def test_the_service_holds_its_worker(
+    settings: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.app.cores", lambda: 1)
+    note = tmp_path / "pid"
+    program = f"import os; open({str(note)!r}, 'w').write(str(os.getpid()) + ' ')\nwhile True: pass"
+    app = create_app(
+        settings(models=("tiny-dense",), min_free_bytes=0, job_idle=True), worker=(sys.executable, "-c", program)
+    )
+    async with running(app) as client:
+        job = await submit(client)
+        await until_job(client, job, "running")
+        await until(lambda: note.exists() and note.read_text().endswith(" "))
+        pid = int(note.read_text())
+        await until(lambda: state(pid) == "R")
+        enough = threading.Event()
+        work = asyncio.create_task(app.state.scheduler.run(enough.wait, 120))
+        await until(lambda: state(pid) == "T")
+        enough.set()
+        await work
+        await until(lambda: state(pid) == "R")
+        assert (await client.delete(f"/jobs/{job}")).status_code == 200
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc on this system")
 async def test_a_real_worker_stands_still_and_can_be_ended_all_the_same(tmp_path: Path) -> None:
-    def state() -> str:
-        return Path(f"/proc/{worker.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
-
     worker = await WorkerProcess.start(
         (sys.executable, "-c", "while True: pass"), environment=os.environ, log=tmp_path / "log"
     )
     kind, _ = make()
     async with kind.shown_by(worker):
         kind.busy(1)
-        await until(lambda: state() == "T")
+        await until(lambda: state(worker.pid) == "T")
         kind.busy(0)
-        await until(lambda: state() == "R")
+        await until(lambda: state(worker.pid) == "R")
     worker.hold()
-    await until(lambda: state() == "T")
+    await until(lambda: state(worker.pid) == "T")
     await worker.stop()
     assert await worker.wait(120) == -signal.SIGKILL
