@@ -141,5 +141,7 @@ class MoonshineInputs:
 
 
 def _noise(count: int, rate: int) -> list[Array]:
+    """Noise that comes and goes: what is steady is not given to a network at all."""
     generator = np.random.default_rng(0)
-    return [0.1 * generator.standard_normal(int(_SECONDS * rate)).astype(np.float32) for _ in range(count)]
+    swell = np.sin(2 * np.pi * 2 * np.arange(int(_SECONDS * rate)) / rate) ** 2
+    return [(0.1 * swell * generator.standard_normal(len(swell))).astype(np.float32) for _ in range(count)]

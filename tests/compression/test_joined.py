@@ -12,6 +12,7 @@ import pytest
 from onnx import helper
 
 from models.audio import Audio
+from models.compression.base import CompressionError
 from models.compression.checkpoint import CheckpointError, read
 from models.compression.joined import HIDDEN, join, split
 from models.compression.pipeline import run
@@ -154,3 +155,13 @@ def test_a_package_without_one_of_its_files_is_refused(tmp_path: Path) -> None:
     folder = zipped(package, tmp_path / "job", without="tokenizer.json")
     with pytest.raises(CheckpointError, match=r"'moonshine' has no tokenizer\.json"):
         read(folder)
+
+
+def test_what_cannot_be_fine_tuned_says_so_at_once(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    folder = zipped(moonshine.save(tmp_path, "moon", SAYS), tmp_path / "job")
+    spec = CompressionSpec.model_validate({"method": "int8", "calibration": ["said"], "fine_tune": {"epochs": 1}})
+    said = corpus(tmp_path / "said", "HELLO WORLD")
+    with pytest.raises(CompressionError, match=r"\bIf\b"):
+        run(folder, spec, progress=lambda _: None, corpora=lambda _: said)
+    assert not (folder / "stages" / "compress").exists()
