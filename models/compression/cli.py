@@ -156,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--limit", type=int, metavar="N", help="utterances of each evaluation corpus")
     add("--fine-tune", action="store_true", help="distil from the parent afterwards (needs PyTorch and --calibration)")
     add("--epochs", type=int, metavar="N", help="epochs of fine-tuning (4)")
+    add("--learning-rate", type=float, metavar="X", help="its peak rate (.02); less where little was changed")
     add("--front-end", metavar="NAME|JSON", help="how audio goes into a bare .onnx: 'ami-dnn' or a front end's fields")
     add("--config", type=Path, metavar="TOML", help="training configuration of a .safetensors checkpoint")
     add("--max-wer-delta", type=float, metavar="D", help="gate: word error rate above the parent's")
@@ -190,7 +191,8 @@ def _spec(args: argparse.Namespace) -> CompressionSpec:
     if any(value is not None for value in budget.values()):
         fields["budget"] = budget
     if args.fine_tune:
-        fields["fine_tune"] = {} if args.epochs is None else {"epochs": args.epochs}
+        wishes = {"epochs": args.epochs, "learning_rate": args.learning_rate}
+        fields["fine_tune"] = {name: value for name, value in wishes.items() if value is not None}
     if args.front_end is not None:
         text = args.front_end
         try:
