@@ -91,9 +91,21 @@ class Calibration:
     rows: int
 
     def damped(self, share: float = 0.01) -> npt.NDArray[np.float64]:
-        """`moment` with `share` of its mean diagonal added to the diagonal, so that it can be inverted."""
-        extra = share * float(np.trace(self.moment)) / len(self.moment)
-        return self.moment + max(extra, 1e-12) * np.eye(len(self.moment))
+        """`moment` with at least `share` of its mean diagonal added to the diagonal, so that it can be inverted.
+
+        Inputs that hardly vary leave little but rounding errors when their mean is taken off; it takes more then.
+        """
+        extra = max(share * float(np.trace(self.moment)) / len(self.moment), 1e-12)
+        while True:
+            moment: npt.NDArray[np.float64] = self.moment + extra * np.eye(len(self.moment))
+            try:
+                np.linalg.cholesky(moment)
+            except np.linalg.LinAlgError:
+                if not np.isfinite(self.moment).all():
+                    raise
+                extra *= 10
+            else:
+                return moment
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from models.compression import calibrate
+from models.compression.base import Calibration
 from models.compression.calibrate import Calibrator
 from models.compression.network import find
 from tests.compression.networks import feed_forward
@@ -33,3 +34,12 @@ def test_recordings_that_are_not_needed_are_not_run(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(calibrate._Part, "run", lambda self, index: seen.add(index) or run(self, index))
     calibrator.moments(network.layers[1], None)
     assert len(seen) == 4
+
+
+def test_inputs_that_hardly_vary_leave_a_moment_that_can_be_inverted() -> None:
+    moment = np.full((40, 40), 2e-4)
+    moment[0, 0] = 0.2
+    moment[1, 1] = -1e-3
+    damped = Calibration(moment, 100).damped()
+    assert np.linalg.eigvalsh(damped)[0] > 0
+    assert np.abs(damped - moment).max() < 1e-2
