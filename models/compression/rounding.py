@@ -36,9 +36,10 @@ def compensate(weight: npt.NDArray[Any], moment: Moment, choose: Choose) -> Rows
         choose: gives the value of each entry of a row.
     """
     order = np.argsort(-np.diag(moment), kind="stable")
-    inverse = np.linalg.inv(moment[np.ix_(order, order)])
-    # Row i of U tells how the rows after i make up for an error of row i when all before it are settled.
-    U = np.linalg.cholesky((inverse + inverse.T) / 2).T.astype(np.float32)
+    # Row i of U tells how the rows after i make up for an error of row i when all before it are settled: the factor of
+    # the inverse, by way of that of the moment itself, since a computed inverse need not be positive definite.
+    factor = np.linalg.cholesky(moment[np.ix_(order[::-1], order[::-1])])[::-1, ::-1]
+    U = np.triu(np.linalg.inv(factor)).astype(np.float32)
     left = np.asarray(weight, np.float32)[order]
     rounded = np.empty_like(left)
     for first in range(0, len(order), _BLOCK):
