@@ -8,6 +8,7 @@ const STEADY_MS = 15_000;
 let known = { default: null, models: [], error: null, asked: false };
 let timer = 0;
 let asking = null;
+let again = null;
 const readers = new Set();
 
 export const catalogue = () => known;
@@ -21,9 +22,14 @@ export function onModels(reader) {
   reader(known);
 }
 
+// An answer that is on its way may be older than what the caller knows of: then the service is asked once more.
 export function refreshModels() {
-  asking ??= ask().finally(() => { asking = null; });
-  return asking;
+  if (!asking) {
+    asking = ask().finally(() => { asking = null; });
+    return asking;
+  }
+  again ??= asking.then(() => { again = null; return refreshModels(); });
+  return again;
 }
 
 async function ask() {

@@ -1,7 +1,7 @@
 // The list of jobs: asked for while any is active, and the one at work followed live.
 
 import { json } from "./api.js";
-import { refreshModels } from "./catalogue.js";
+import { onModels, refreshModels } from "./catalogue.js";
 import { byId } from "./dom.js";
 import { follow } from "./events.js";
 import { JobCard } from "./job.js";
@@ -15,6 +15,8 @@ let timer = 0;
 let shown = false;
 
 export const isActive = (job) => job.state === "queued" || job.state === "running";
+
+onModels(() => cards.forEach((card) => card.showActions()));
 
 export function showJobs(on) {
   shown = on;

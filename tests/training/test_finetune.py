@@ -22,7 +22,7 @@ from tests.compression import networks
 from tests.compression.jobs import FRONT_END, Desk
 from tests.training.support import config, network
 
-SIZES = {"int8": 0.35, "int4": 0.35, "dense": 1.0}
+SIZES = {"int8": 0.35, "int4": 0.35, "int4-compact": 0.35, "dense": 1.0}
 DIM, HIDDEN, CLASSES = 16, 32, 8
 
 
