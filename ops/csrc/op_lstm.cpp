@@ -29,7 +29,7 @@ class Lstm : Recurrent {
     ScratchPool::Buffer buffer(recurrent_.pool(), cells ? 0 : ScratchPool::Buffer::rounded(size));
     if (!cells) cells = buffer.take(size);
     if (initial)
-      std::memcpy(cells, initial, size * sizeof(float));
+      std::copy_n(initial, size, cells);
     else
       std::fill_n(cells, size, 0.0f);
     run(call, [&](const Part& part) { recur(call, part, cells + part.first * H_); });
