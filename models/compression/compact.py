@@ -9,21 +9,19 @@ import numpy as np
 
 from models.compression.base import Array, Calibration, Compressed, GraphBuilder, Matrix, Plan, finish
 from models.compression.coding import decode_arrays, encode_arrays
-from models.compression.int4 import block_scales, lookup, packed, unpacked
-from models.compression.rounding import Rows, compensate, descend
-from models.compression.stored import add_bias, budget, checked
+from models.compression.int4 import BLOCK, INT8_INPUTS, block_codes, block_scales, lookup, packed, unpacked
+from models.compression.stored import OneSize, add_bias, checked
 
-_BLOCK: Final = 32
 _STEPS: Final = 127
 _FLOAT: Final = 1  # onnx.TensorProto.FLOAT
-_INT8_INPUTS: Final = 4  # MatMulNBits' accuracy_level
 
 
-class Compact:
+class Compact(OneSize):
     """Whole numbers of a few bits times a scale per block of 32 inputs and output.
 
     The scales of an output are whole numbers of -127 to 127 times one step, which a session multiplies out when it
-    starts. ONNX Runtime rounds the inputs to int8.
+    starts. ONNX Runtime rounds the inputs to int8. With 4 and 2 bits that makes .134 and .071 of float32 where Q is a
+    multiple of 32 and large.
     """
 
     source = "ONNX Runtime; scales of scales: QLoRA, arXiv 2305.14314; rounding: GPTQ, arXiv 2210.17323"
@@ -35,41 +33,16 @@ class Compact:
         self._bits = bits
         self._lowest = -(1 << (bits - 1))
 
-    def sizes(self, Q: int, R: int) -> tuple[float, float]:
-        """The one size there is, .134 or .071 where Q is a multiple of 32 and large."""
-        size = self._bytes(Q, R) / (4 * Q * R)
-        return size, size
-
-    def plan(self, Q: int, R: int, relative_size: float, *, rank: int = 1) -> Plan:
-        """The one plan there is.
-
-        Raises:
-            SizeError: less was wished for.
-        """
-        budget(self.name, Q, R, relative_size, self.sizes(Q, R))
-        return Plan(self.name, Q, R, self._bytes(Q, R), {"bits": self._bits, "block": _BLOCK})
-
     def compress(self, weight: Matrix, plan: Plan, calibration: Calibration | None = None) -> Compressed:
         """Round `weight` [Q, R]; with calibration, so that the errors of an output's inputs make up for each other."""
         moment = None if calibration is None else calibration.damped()
-        lowest, highest = self._lowest, -self._lowest - 1
-        wished = block_scales(weight, np.ones(plan.Q) if moment is None else np.diag(moment), _BLOCK, lowest)
+        wished = block_scales(weight, moment, self._lowest)
         peak = np.abs(wished).max(axis=0)
         step = np.where(peak > 0, peak / _STEPS, 1.0).astype(np.float32)
         # A scale of zero would make a block of zeros of values that are merely small beside the others.
         steps = np.where(wished < 0, -1, 1) * np.maximum(np.rint(np.abs(wished) / step), 1)
         scale = (steps * step).astype(np.float32)
-
-        def choose(row: int, wished: Rows, curvature: float) -> Rows:
-            values: Rows = np.clip(np.rint(wished / scale[row // _BLOCK]), lowest, highest) * scale[row // _BLOCK]
-            return values
-
-        rounded = weight
-        if moment is not None:
-            rounded = descend(weight, compensate(weight, moment, choose), moment, choose)
-        spread = np.repeat(scale, _BLOCK, axis=0)[: plan.Q]
-        codes = np.full((plan.R, len(scale) * _BLOCK), -lowest, np.uint8)
-        codes[:, : plan.Q] = (np.clip(np.rint(rounded / spread), lowest, highest) - lowest).T
+        codes = block_codes(weight, scale, moment, self._lowest)
         arrays: dict[str, Array] = {
             "weight": packed(codes, self._bits).reshape(plan.R, len(scale), -1),
             "scale": np.ascontiguousarray(steps.T.astype(np.int8)),
@@ -91,7 +64,7 @@ class Compact:
         weight, codes, step = (builder.constant(f"{name}.{key}", arrays[key]) for key in ("weight", "scale", "step"))
         scales = builder.node("Mul", [builder.node("Cast", [codes], to=_FLOAT), step])
         flat = builder.node("Reshape", [scales, builder.constant(f"{name}.flat", np.array([-1], np.int64))])
-        shape = {"K": plan.Q, "N": plan.R, "bits": self._bits, "block_size": _BLOCK, "accuracy_level": _INT8_INPUTS}
+        shape = {"K": plan.Q, "N": plan.R, "bits": self._bits, "block_size": BLOCK, "accuracy_level": INT8_INPUTS}
         y = builder.node("MatMulNBits", [x, weight, flat], domain="com.microsoft", **shape)
         return add_bias(builder, y, bias)
 
@@ -123,9 +96,9 @@ class Compact:
         Raises:
             StreamError: the stream is truncated, corrupted or made for something else.
         """
-        blocks = -(-plan.Q // _BLOCK)
+        blocks = -(-plan.Q // BLOCK)
         expected = {
-            "weight": (np.uint8, (plan.R, blocks, _BLOCK)),
+            "weight": (np.uint8, (plan.R, blocks, BLOCK)),
             "scale": (np.int8, (plan.R, blocks)),
             "step": (np.float32, (plan.R, 1)),
         }
@@ -133,9 +106,12 @@ class Compact:
         arrays["weight"] = packed(arrays["weight"], self._bits)
         return arrays
 
+    def _geometry(self) -> dict[str, int]:
+        return {"bits": self._bits, "block": BLOCK}
+
     def _bytes(self, Q: int, R: int) -> int:
-        blocks = -(-Q // _BLOCK)
-        return R * (blocks * (_BLOCK * self._bits // 8 + 1) + 4)
+        blocks = -(-Q // BLOCK)
+        return R * (blocks * (BLOCK * self._bits // 8 + 1) + 4)
 
 
 INT4: Final = Compact("int4-compact", 4)

@@ -3,77 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from models.compression.base import Array, Calibration, Compressed, GraphBuilder, Matrix, Plan, finish
 from models.compression.coding import decode_arrays, encode_arrays
-from models.compression.rounding import Rows, compensate, descend
-from models.compression.stored import add_bias, budget, checked
+from models.compression.rounding import Moment, Rows, compensate, descend
+from models.compression.stored import OneSize, add_bias, checked
 
-_BLOCK = 32
-_ZERO = 8
-_LOWEST, _HIGHEST = -8, 7
+BLOCK: Final = 32
+"""Inputs that share a scale."""
+INT8_INPUTS: Final = 4
+"""The `accuracy_level` with which MatMulNBits rounds its inputs to int8."""
+
+_LOWEST: Final = -8
 _SHRINKINGS = np.linspace(1.0, 0.6, 17)
-_INT8_INPUTS = 4  # MatMulNBits' accuracy_level
 _FLOAT = 1  # onnx.TensorProto.FLOAT
 
 
-class Int4:
-    """Whole numbers of -8 to 7 times a scale per block of 32 inputs and output; ONNX Runtime rounds inputs to int8."""
+class Int4(OneSize):
+    """Whole numbers of -8 to 7 times a scale per block of 32 inputs and output; ONNX Runtime rounds inputs to int8.
+
+    That makes 5/32 of float32 where Q is a multiple of 32.
+    """
 
     name = "int4"
     summary = "4-bit weights in blocks of 32 through ONNX Runtime's MatMulNBits"
     source = "ONNX Runtime; data-aware rounding: GPTQ, arXiv 2210.17323, and QuantEase, arXiv 2309.01885"
 
-    def sizes(self, Q: int, R: int) -> tuple[float, float]:
-        """The one size there is, 5/32 where Q is a multiple of 32."""
-        size = self._bytes(Q, R) / (4 * Q * R)
-        return size, size
-
-    def plan(self, Q: int, R: int, relative_size: float, *, rank: int = 1) -> Plan:
-        """The one plan there is.
-
-        Raises:
-            SizeError: less was wished for.
-        """
-        budget(self.name, Q, R, relative_size, self.sizes(Q, R))
-        return Plan(self.name, Q, R, self._bytes(Q, R), {"bits": 4, "block": _BLOCK})
-
     def compress(self, weight: Matrix, plan: Plan, calibration: Calibration | None = None) -> Compressed:
         """Round `weight` [Q, R]; with calibration, so that the errors of an output's inputs make up for each other."""
         moment = None if calibration is None else calibration.damped()
-        scale = block_scales(weight, np.ones(plan.Q) if moment is None else np.diag(moment), _BLOCK, _LOWEST)
-
-        def choose(row: int, wished: Rows, curvature: float) -> Rows:
-            steps = scale[row // _BLOCK]
-            values: Rows = np.clip(np.rint(wished / steps), _LOWEST, _HIGHEST) * steps
-            return values
-
-        rounded = weight
-        if moment is not None:
-            rounded = descend(weight, compensate(weight, moment, choose), moment, choose)
-        steps = np.repeat(scale, _BLOCK, axis=0)[: plan.Q]
-        codes = np.full((plan.R, len(scale) * _BLOCK), _ZERO, np.uint8)
-        codes[:, : plan.Q] = (np.clip(np.rint(rounded / steps), _LOWEST, _HIGHEST) + _ZERO).T
-        nibbles = packed(codes, 4).reshape(plan.R, len(scale), _BLOCK // 2)
+        scale = block_scales(weight, moment, _LOWEST)
+        codes = block_codes(weight, scale, moment, _LOWEST)
+        nibbles = packed(codes, 4).reshape(plan.R, len(scale), BLOCK // 2)
         arrays = {"weight": nibbles, "scale": scale.T.reshape(-1).copy()}
         return finish(self, weight, plan, arrays, calibration)
 
     def decompress(self, compressed: Compressed) -> Matrix:
         """The rounded weight."""
         plan = compressed.plan
-        codes = unpacked(compressed.arrays["weight"], 4).reshape(plan.R, -1, _BLOCK).astype(np.float32)
-        blocks = (codes - _ZERO) * compressed.arrays["scale"].reshape(plan.R, -1, 1)
+        codes = unpacked(compressed.arrays["weight"], 4).reshape(plan.R, -1, BLOCK).astype(np.float32)
+        blocks = (codes + np.float32(_LOWEST)) * compressed.arrays["scale"].reshape(plan.R, -1, 1)
         weight: Matrix = np.ascontiguousarray(blocks.reshape(plan.R, -1)[:, : plan.Q].T)
         return weight
 
     def export(self, compressed: Compressed, builder: GraphBuilder, name: str, x: str, bias: str | None) -> str:
         """Add a MatMulNBits (and Add)."""
         inputs = [x, *(builder.constant(f"{name}.{key}", compressed.arrays[key]) for key in ("weight", "scale"))]
-        shape = {"K": compressed.plan.Q, "N": compressed.plan.R, "bits": 4, "block_size": _BLOCK}
-        y = builder.node("MatMulNBits", inputs, domain="com.microsoft", accuracy_level=_INT8_INPUTS, **shape)
+        shape = {"K": compressed.plan.Q, "N": compressed.plan.R, "bits": 4, "block_size": BLOCK}
+        y = builder.node("MatMulNBits", inputs, domain="com.microsoft", accuracy_level=INT8_INPUTS, **shape)
         return add_bias(builder, y, bias)
 
     def export_lookup(self, compressed: Compressed, builder: GraphBuilder, name: str, indices: str) -> str:
@@ -100,27 +80,30 @@ class Int4:
         Raises:
             StreamError: the stream is truncated, corrupted or made for something else.
         """
-        blocks = -(-plan.Q // _BLOCK)
-        expected = {"weight": (np.uint8, (plan.R, blocks, _BLOCK // 2)), "scale": (np.float32, (plan.R * blocks,))}
+        blocks = -(-plan.Q // BLOCK)
+        expected = {"weight": (np.uint8, (plan.R, blocks, BLOCK // 2)), "scale": (np.float32, (plan.R * blocks,))}
         return checked(decode_arrays(stream), expected)
 
+    def _geometry(self) -> dict[str, int]:
+        return {"bits": 4, "block": BLOCK}
+
     def _bytes(self, Q: int, R: int) -> int:
-        return R * -(-Q // _BLOCK) * (_BLOCK // 2 + 4)
+        return R * -(-Q // BLOCK) * (BLOCK // 2 + 4)
 
 
-def block_scales(weight: Matrix, curvature: npt.NDArray[np.float64], block: int, lowest: int) -> Rows:
+def block_scales(weight: Matrix, moment: Moment | None, lowest: int) -> Rows:
     """The scale of each block of inputs, float32 [blocks, R]: the one of a few with the least weighted error.
 
     Args:
         weight: [Q, R].
-        curvature: [Q], what the error of an input costs.
-        block: inputs that share a scale.
+        moment: [Q, Q], the inputs' second moment, or None where it is not known.
         lowest: of the codes, which go up to ``-lowest - 1``.
     """
     Q, R = weight.shape
-    padding = -Q % block
-    blocks = np.pad(weight, ((0, padding), (0, 0))).reshape(-1, block, R)
-    weights = np.pad(curvature, (0, padding)).astype(np.float32).reshape(-1, block, 1)
+    padding = -Q % BLOCK
+    curvature = np.ones(Q) if moment is None else np.diag(moment)
+    blocks = np.pad(weight, ((0, padding), (0, 0))).reshape(-1, BLOCK, R)
+    weights = np.pad(curvature, (0, padding)).astype(np.float32).reshape(-1, BLOCK, 1)
     extreme = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=1, keepdims=True), axis=1)[:, 0]
     # The code of the largest value is the lowest, the one that has no counterpart: a scale may be negative.
     widest = np.where(extreme != 0, extreme / lowest, 1.0).astype(np.float32)
@@ -132,6 +115,31 @@ def block_scales(weight: Matrix, curvature: npt.NDArray[np.float64], block: int,
         best = np.where(cost < least, steps[:, 0], best)
         least = np.minimum(cost, least)
     return best
+
+
+def block_codes(weight: Matrix, scale: Rows, moment: Moment | None, lowest: int) -> Array:
+    """The codes of a weight, less `lowest`: uint8 [R, blocks * BLOCK], padded with those of zeros.
+
+    Args:
+        weight: [Q, R].
+        scale: [blocks, R].
+        moment: [Q, Q], with which the errors of an output's inputs make up for each other, or None.
+        lowest: of the codes, which go up to ``-lowest - 1``.
+    """
+    Q, R = weight.shape
+
+    def choose(row: int, wished: Rows, curvature: float) -> Rows:
+        steps = scale[row // BLOCK]
+        values: Rows = np.clip(np.rint(wished / steps), lowest, -lowest - 1) * steps
+        return values
+
+    rounded = weight
+    if moment is not None:
+        rounded = descend(weight, compensate(weight, moment, choose), moment, choose)
+    steps = np.repeat(scale, BLOCK, axis=0)[:Q]
+    codes = np.full((R, len(scale) * BLOCK), -lowest, np.uint8)
+    codes[:, :Q] = (np.clip(np.rint(rounded / steps), lowest, -lowest - 1) - lowest).T
+    return codes
 
 
 def unpacked(stored: Array, bits: int) -> Array:

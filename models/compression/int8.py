@@ -9,37 +9,23 @@ import numpy as np
 from models.compression.base import Array, Calibration, Compressed, GraphBuilder, Matrix, Plan, finish
 from models.compression.coding import decode_arrays, encode_arrays
 from models.compression.rounding import Rows, compensate
-from models.compression.stored import add_bias, budget, checked
+from models.compression.stored import OneSize, add_bias, checked
 
 _ZERO = 128
 _LARGEST = 127
 _FLOAT = 1  # onnx.TensorProto.FLOAT
 
 
-class Int8:
+class Int8(OneSize):
     """Whole numbers of -127 to 127 times a scale per output; the inputs are quantised too, batch by batch.
 
     They are stored as uint8 around 128: with int8 weights, ONNX Runtime's kernels for AVX2 and for AVX-512 without
-    VNNI add pairs of products in 16 bits, which saturate.
+    VNNI add pairs of products in 16 bits, which saturate. That makes a little above 1/4 of float32.
     """
 
     name = "int8"
     summary = "8-bit weights and inputs through ONNX Runtime's dynamic quantisation"
     source = "ONNX Runtime; data-aware rounding: GPTQ, arXiv 2210.17323"
-
-    def sizes(self, Q: int, R: int) -> tuple[float, float]:
-        """The one size there is, a little above 1/4."""
-        size = self._bytes(Q, R) / (4 * Q * R)
-        return size, size
-
-    def plan(self, Q: int, R: int, relative_size: float, *, rank: int = 1) -> Plan:
-        """The one plan there is.
-
-        Raises:
-            SizeError: less was wished for.
-        """
-        budget(self.name, Q, R, relative_size, self.sizes(Q, R))
-        return Plan(self.name, Q, R, self._bytes(Q, R))
 
     def compress(self, weight: Matrix, plan: Plan, calibration: Calibration | None = None) -> Compressed:
         """Round `weight` [Q, R]; with calibration, so that the errors of an output's inputs make up for each other."""

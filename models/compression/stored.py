@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from models.compression.base import Array, GraphBuilder, SizeError, StreamError
+from models.compression.base import Array, GraphBuilder, Plan, SizeError, StreamError
 
 Expected = Mapping[str, tuple[Any, Sequence[int]]]
 """Types, as NumPy takes them, and shapes by name."""
@@ -28,6 +28,33 @@ def budget(name: str, Q: int, R: int, relative_size: float, reachable: tuple[flo
             f"it reaches {smallest:.6g} to {largest:.6g}"
         )
     return allowed
+
+
+class OneSize:
+    """What methods have in common whose bytes follow from the shape of the weight alone."""
+
+    name: str
+
+    def sizes(self, Q: int, R: int) -> tuple[float, float]:
+        """The one size there is."""
+        size = self._bytes(Q, R) / (4 * Q * R)
+        return size, size
+
+    def plan(self, Q: int, R: int, relative_size: float, *, rank: int = 1) -> Plan:
+        """The one plan there is.
+
+        Raises:
+            SizeError: less was wished for.
+        """
+        budget(self.name, Q, R, relative_size, self.sizes(Q, R))
+        return Plan(self.name, Q, R, self._bytes(Q, R), self._geometry())
+
+    def _geometry(self) -> dict[str, int]:
+        """The method's own numbers, for its plans."""
+        return {}
+
+    def _bytes(self, Q: int, R: int) -> int:
+        raise NotImplementedError
 
 
 def checked(arrays: Mapping[str, Array], expected: Expected) -> dict[str, Array]:
