@@ -7,7 +7,7 @@ is up to the container around them.
 
 import ctypes
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from bitarray.util import canonical_huffman
 
-from ops.errors import DeepThinError, LibraryMismatchError
-from ops.library import check_library, library_path
+from ops.errors import DeepThinError
+from ops.library import bind, library_path
 
 Symbols = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
@@ -40,22 +40,14 @@ class CoderError(DeepThinError, ValueError):
 
 
 @lru_cache(maxsize=8)
-def _function(path: Path, name: str) -> Callable[..., int]:
-    check_library(path)
-    try:
-        function = getattr(ctypes.CDLL(str(path.resolve())), f"deepthin_{name}")
-    except AttributeError as error:
-        raise LibraryMismatchError(f"{path} has no {name}: reinstall the package (pip install .)") from error
-    function.restype = ctypes.c_int64
-    function.argtypes = (*_ARGUMENTS[name], ctypes.c_char_p)
-    call: Callable[..., int] = function
-    return call
+def _bind(path: Path) -> ctypes.CDLL:
+    return bind(path, {name: (_SIZE, (*types, ctypes.c_char_p)) for name, types in _ARGUMENTS.items()})
 
 
 def _call(name: str, *arguments: Any, may_lack_room: bool = False) -> int:
     """What a function of the library returns; its failure as a `CoderError`."""
     error = ctypes.create_string_buffer(_ERROR_BYTES)
-    result = _function(library_path(), name)(*arguments, error)
+    result: int = getattr(_bind(library_path()), f"deepthin_{name}")(*arguments, error)
     if result < 0 and not (result == _NO_ROOM and may_lack_room):
         raise CoderError(error.value.decode())
     return result

@@ -9,11 +9,11 @@ import ctypes
 import os
 import platform
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import onnxruntime as ort
 
@@ -59,6 +59,28 @@ def check_library(path: Path) -> None:
     _check_runtime()
     _check_architecture(path)
     _load(path)
+
+
+def bind(path: Path, functions: Mapping[str, tuple[Any, Sequence[Any]]]) -> ctypes.CDLL:
+    """The library at ``path`` with some of its functions made callable.
+
+    Args:
+        path: As `library_path` gives it.
+        functions: Type of the result, and types of the arguments, by name without ``deepthin_``.
+
+    Raises:
+        LibraryMismatchError: It cannot be used, or has no such function.
+    """
+    check_library(path)
+    # Function objects belong to the object they were asked of: two callers of one function may differ in its types.
+    library = ctypes.CDLL(str(path.resolve()))
+    for name, (result, arguments) in functions.items():
+        try:
+            function = getattr(library, f"deepthin_{name}")
+        except AttributeError as error:
+            raise LibraryMismatchError(f"{path} has no function deepthin_{name}: {_REINSTALL}") from error
+        function.restype, function.argtypes = result, arguments
+    return library
 
 
 def register(options: ort.SessionOptions) -> None:

@@ -10,9 +10,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from ops.errors import DeepThinError, LibraryMismatchError
+from ops.errors import DeepThinError
 from ops.layout import Geometry
-from ops.library import check_library, library_path
+from ops.library import bind, library_path
 
 _ERROR_BYTES: Final = 256
 
@@ -122,18 +122,20 @@ def _library() -> ctypes.CDLL:
 
 @lru_cache(maxsize=8)
 def _bind(path: Path) -> ctypes.CDLL:
-    check_library(path)
-    library = ctypes.CDLL(str(path.resolve()))
-    if not hasattr(library, "deepthin_measure_product"):
-        raise LibraryMismatchError(f"{path} was built without the functions that measure: reinstall the package")
     pointer, size, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
     shape: Any = ctypes.POINTER(_Shape)
-    library.deepthin_measure_product.argtypes = (shape, size, real, ctypes.POINTER(_Measured), ctypes.c_char_p)
-    library.deepthin_measure_product.restype = ctypes.c_int32
-    library.deepthin_estimate_products.argtypes = (shape, size, pointer, pointer, size, pointer, ctypes.c_char_p)
-    library.deepthin_estimate_products.restype = ctypes.c_int32
-    library.deepthin_measure_peak.argtypes = (real,)
-    library.deepthin_measure_peak.restype = real
-    library.deepthin_measure_bandwidth.argtypes = (size, real)
-    library.deepthin_measure_bandwidth.restype = real
-    return library
+    return bind(
+        path,
+        {
+            "measure_product": (
+                ctypes.c_int32,
+                (shape, size, real, ctypes.POINTER(_Measured), ctypes.c_char_p),
+            ),
+            "estimate_products": (
+                ctypes.c_int32,
+                (shape, size, pointer, pointer, size, pointer, ctypes.c_char_p),
+            ),
+            "measure_peak": (real, (real,)),
+            "measure_bandwidth": (real, (size, real)),
+        },
+    )

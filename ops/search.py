@@ -1,7 +1,6 @@
 """The lexicon-tree beam search of the compiled library, through ctypes; the GIL is released while it searches."""
 
 import ctypes
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ops.errors import DeepThinError
-from ops.library import check_library, library_path
+from ops.library import bind, library_path
 
 _ERROR_BYTES = 256
 NEVER = 1.0  # a log probability that no blank reaches
@@ -83,25 +82,20 @@ class _Word(ctypes.Structure):
 
 @lru_cache(maxsize=8)
 def _bind(path: Path) -> ctypes.CDLL:
-    check_library(path)
-    library = ctypes.CDLL(str(path.resolve()))
-    pointer = ctypes.c_void_p
-    text = ctypes.c_char_p
-    signatures: dict[str, tuple[object, Sequence[object]]] = {
-        "open": (pointer, (pointer, ctypes.c_uint64, text)),
-        "close": (None, (pointer,)),
-        "start": (pointer, (pointer, ctypes.POINTER(_Options), pointer, text)),
-        "stop": (None, (pointer,)),
-        "reset": (None, (pointer,)),
-        "advance": (ctypes.c_int32, (pointer, pointer, ctypes.c_int64, text)),
-        "best": (ctypes.c_int64, (pointer, ctypes.c_int32, ctypes.POINTER(ctypes.c_double), text)),
-        "words": (ctypes.POINTER(_Word), (pointer,)),
-    }
-    for name, (result, arguments) in signatures.items():
-        function = getattr(library, f"deepthin_search_{name}")
-        function.restype = result
-        function.argtypes = arguments
-    return library
+    pointer, text = ctypes.c_void_p, ctypes.c_char_p
+    return bind(
+        path,
+        {
+            "search_open": (pointer, (pointer, ctypes.c_uint64, text)),
+            "search_close": (None, (pointer,)),
+            "search_start": (pointer, (pointer, ctypes.POINTER(_Options), pointer, text)),
+            "search_stop": (None, (pointer,)),
+            "search_reset": (None, (pointer,)),
+            "search_advance": (ctypes.c_int32, (pointer, pointer, ctypes.c_int64, text)),
+            "search_best": (ctypes.c_int64, (pointer, ctypes.c_int32, ctypes.POINTER(ctypes.c_double), text)),
+            "search_words": (ctypes.POINTER(_Word), (pointer,)),
+        },
+    )
 
 
 class SearchGraph:

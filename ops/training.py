@@ -14,9 +14,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from ops.errors import DeepThinError, LibraryMismatchError, LibraryMissingError
+from ops.errors import DeepThinError, LibraryMissingError
 from ops.layout import Geometry
-from ops.library import check_library, library_path
+from ops.library import bind, library_path
 
 _ERROR_BYTES: Final = 256
 ACTIVATIONS: Final = ("", "relu", "clipped_relu", "sigmoid", "tanh")
@@ -221,20 +221,12 @@ def available() -> bool:
 
 @lru_cache(maxsize=8)
 def _bind(path: Path) -> ctypes.CDLL:
-    check_library(path)
-    library = ctypes.CDLL(str(path.resolve()))
-    if not hasattr(library, "deepthin_train_crf"):
-        raise LibraryMismatchError(f"{path} was built without the training functions: reinstall the package")
     pointer, size = ctypes.c_void_p, ctypes.c_int64
     shape: Any = ctypes.POINTER(_Shape)
-    forward_arguments = (shape, pointer, pointer, pointer, pointer, size, pointer, ctypes.c_char_p)
-    library.deepthin_train_forward.argtypes = forward_arguments
-    library.deepthin_train_forward.restype = ctypes.c_int32
-    backward_arguments = (shape, *[pointer] * 5, size, *[pointer] * 4, ctypes.c_char_p)
-    library.deepthin_train_backward.argtypes = backward_arguments
-    library.deepthin_train_backward.restype = ctypes.c_int32
-    library.deepthin_train_ctc.argtypes = (pointer, *[size] * 3, *[pointer] * 5, ctypes.c_char_p)
-    library.deepthin_train_ctc.restype = ctypes.c_int32
-    library.deepthin_train_crf.argtypes = (pointer, *[size] * 3, *[pointer] * 4, ctypes.c_char_p)
-    library.deepthin_train_crf.restype = ctypes.c_int32
-    return library
+    arguments = {
+        "train_forward": (shape, *[pointer] * 4, size, pointer, ctypes.c_char_p),
+        "train_backward": (shape, *[pointer] * 5, size, *[pointer] * 4, ctypes.c_char_p),
+        "train_ctc": (pointer, *[size] * 3, *[pointer] * 5, ctypes.c_char_p),
+        "train_crf": (pointer, *[size] * 3, *[pointer] * 4, ctypes.c_char_p),
+    }
+    return bind(path, {name: (ctypes.c_int32, types) for name, types in arguments.items()})

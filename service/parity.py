@@ -8,12 +8,13 @@ import json
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 from models.errors import PackageError
 from models.package import ModelPackage
+from service.background import background
 from service.hub import Hub, ModelState
 from service.jobs.process import worker_environment
 from service.metrics import Metrics
@@ -41,17 +42,9 @@ class ParityWatch:
         self._command = tuple(command)
         self._found: dict[_Key, dict[str, Any]] = {}
 
-    @asynccontextmanager
-    async def running(self, *, wanted: bool) -> AsyncIterator[None]:
+    def running(self, *, wanted: bool) -> AbstractAsyncContextManager[None]:
         """Check models for as long as the context lasts, if that is `wanted`."""
-        task = asyncio.create_task(self._run()) if wanted else None
-        try:
-            yield
-        finally:
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        return background(self._run, wanted=wanted)
 
     async def _run(self) -> None:
         while True:

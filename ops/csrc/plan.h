@@ -64,7 +64,6 @@ class Plan {
  private:
   enum class Path { kPacked, kNarrow, kDirect };
 
-  void choose_transforms(const float* Wf);
   void find_outputs(const float* Wf);
   void pack(const float* Xf, bool half);
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
+from service.background import background
 from service.metrics import Metrics
 
 # The stages of a request are not far apart: no need to let the worker go on in between.
@@ -63,17 +63,9 @@ class Courtesy:
             self._crowded.clear()
             self._timer = asyncio.get_running_loop().call_later(_CALM_SECONDS, self._calm.set)
 
-    @asynccontextmanager
-    async def shown_by(self, worker: Holdable) -> AsyncIterator[None]:
+    def shown_by(self, worker: Holdable) -> AbstractAsyncContextManager[None]:
         """Let `worker` stand back for as long as the context lasts; it runs when that ends."""
-        task = asyncio.create_task(self._mind(worker)) if self._wanted else None
-        try:
-            yield
-        finally:
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        return background(lambda: self._mind(worker), wanted=self._wanted)
 
     async def _mind(self, worker: Holdable) -> None:
         while True:

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, RuntimeException
 
 from ops import graph
+from ops.library import session
+from ops.reference import deepthin_matmul
 
 REFUSED = (Fail, InvalidArgument, InvalidGraph, RuntimeException)
 """What ONNX Runtime raises, at one moment or another, for inputs that an operator does not take."""
@@ -89,3 +91,22 @@ def factors(rng: np.random.Generator, Q: int, R: int, n: int, r: int, surplus: i
     scale = (Q * r) ** -0.25
     Xf, Wf = scale * rng.standard_normal((m, r)), scale * rng.standard_normal((r, n))
     return Xf.astype(np.float32), Wf.astype(np.float32)
+
+
+def check_product(
+    Q: int, R: int, n: int, r: int, batch: tuple[int, ...], seed: int = 0, threads: int = 1, **options: Any
+) -> None:
+    """A DeepThinMatMul on random input of ``[*batch, Q]``, against the double-precision reference."""
+    rng = np.random.default_rng(seed)
+    Xf, Wf = factors(rng, Q, R, n, r, options.pop("surplus", 0))
+    bias = rng.standard_normal(R).astype(np.float32) if options.pop("bias", False) else None
+    x = rng.standard_normal((*batch, Q)).astype(np.float32)
+    shape = tuple(f"axis{i}" for i in range(len(batch)))
+    if not batch:
+        shape = ()
+        x = x[None]
+    (y,) = session(matmul_model(Q, R, Xf, Wf, bias, shape, **options), threads=threads).run(None, {"X": x})
+    expected = deepthin_matmul(x, Xf, Wf, R, bias, options.get("activation", ""))
+    assert y.shape == expected.shape
+    assert y.dtype == np.float32
+    np.testing.assert_allclose(y, expected, rtol=0, atol=5e-6 * max(1.0, np.abs(expected).max(initial=0)))

@@ -3,43 +3,15 @@
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
 
-from ops.layout import reconstruct, solve
+from ops.layout import solve
 from ops.library import session
 from ops.reference import deepthin_gru
 from tests.ops.operators import REFUSED, Float, factors, gru_model
-
-
-def gru_factors(rng: np.random.Generator, inputs: int, H: int, n: int, r: int = 1) -> tuple[Float, Float, Float, Float]:
-    return (*factors(rng, inputs, 3 * H, n, r), *factors(rng, H, 3 * H, n, r))
-
-
-def dense_gru(
-    x: Float, all_factors: tuple[Float, Float, Float, Float], H: int, B: Float, initial: Float, linear_before_reset: int
-) -> tuple[Float, Float]:
-    """The same layer by ONNX Runtime, whose weights are the reconstructed ones, gates in the order z, r, h."""
-    Xf_w, Wf_w, Xf_r, Wf_r = all_factors
-    W = reconstruct(Xf_w, Wf_w, x.shape[2], 3 * H).T[None]
-    U = reconstruct(Xf_r, Wf_r, H, 3 * H).T[None]
-    node = helper.make_node(
-        "GRU", ["X", "W", "R", "B", "", "h"], ["Y", "Y_h"], hidden_size=H, linear_before_reset=linear_before_reset
-    )
-    constants = {"W": np.ascontiguousarray(W), "R": np.ascontiguousarray(U), "B": B[None], "h": initial[None]}
-    graph = helper.make_graph(
-        [node],
-        "gru",
-        [helper.make_tensor_value_info("X", TensorProto.FLOAT, x.shape)],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("Y", "Y_h")],
-        [numpy_helper.from_array(values, name) for name, values in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    Y, Y_h = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"X": x})
-    return Y[:, 0], Y_h[0]
+from tests.ops.recurrent import dense_layer, layer_factors, normal
 
 
 @pytest.mark.parametrize("linear_before_reset", [0, 1])
@@ -48,13 +20,13 @@ def dense_gru(
 def test_matches_onnx_runtimes_own(isa: str, linear_before_reset: int, batch: int, threads: int) -> None:
     rng = np.random.default_rng(batch)
     inputs, H, steps = 40, 48, 30
-    all_factors = gru_factors(rng, inputs, H, 17)
-    B = rng.standard_normal(6 * H).astype(np.float32)
-    initial = rng.standard_normal((batch, H)).astype(np.float32)
-    x = rng.standard_normal((steps, batch, inputs)).astype(np.float32)
+    all_factors = layer_factors("GRU", rng, inputs, H, 17)
+    B = normal(rng, 6 * H)
+    initial = normal(rng, batch, H)
+    x = normal(rng, steps, batch, inputs)
     model = gru_model(all_factors, inputs, H, B, True, linear_before_reset=linear_before_reset)
     Y, Y_h = session(model, threads=threads).run(None, {"X": x, "initial_h": initial})
-    expected, last = dense_gru(x, all_factors, H, B, initial, linear_before_reset)
+    expected, last = dense_layer("GRU", x, all_factors, B, [initial], linear_before_reset=linear_before_reset)
     np.testing.assert_allclose(Y, expected, rtol=0, atol=2e-5)
     np.testing.assert_allclose(Y_h, last, rtol=0, atol=2e-5)
 
@@ -92,10 +64,10 @@ def test_any_shape(
     threads: int,
 ) -> None:
     rng = np.random.default_rng(inputs + 41 * H)
-    all_factors = gru_factors(rng, inputs, H, n, r)
-    B = rng.standard_normal(6 * H).astype(np.float32) if bias else None
-    initial = rng.standard_normal((batch, H)).astype(np.float32) if state else None
-    x = rng.standard_normal((steps, batch, inputs)).astype(np.float32)
+    all_factors = layer_factors("GRU", rng, inputs, H, n, r)
+    B = normal(rng, 6 * H) if bias else None
+    initial = normal(rng, batch, H) if state else None
+    x = normal(rng, steps, batch, inputs)
     model = gru_model(
         all_factors,
         inputs,
@@ -122,8 +94,8 @@ def test_a_long_sequence_at_a_real_size(isa: str, layout: int, batch: int) -> No
     inputs, H, steps = 96, 128, 300
     input_n, state_n = solve(inputs, 3 * H, 0.05).n, solve(H, 3 * H, 0.05).n
     all_factors = (*factors(rng, inputs, 3 * H, input_n, 1), *factors(rng, H, 3 * H, state_n, 1))
-    B = rng.standard_normal(6 * H).astype(np.float32)
-    x = rng.standard_normal((steps, batch, inputs)).astype(np.float32)
+    B = normal(rng, 6 * H)
+    x = normal(rng, steps, batch, inputs)
     ready = session(gru_model(all_factors, inputs, H, B, True, layout=layout, gate_order="rzh"), threads=2)
 
     def run(part: Float, state: Float) -> tuple[Float, Float]:
@@ -142,7 +114,7 @@ def test_a_long_sequence_at_a_real_size(isa: str, layout: int, batch: int) -> No
 
 def test_the_input_size_is_found_from_minimal_factors() -> None:
     rng = np.random.default_rng(2)
-    model = gru_model(gru_factors(rng, 33, 20, 7), 33, 20, None, False)
+    model = gru_model(layer_factors("GRU", rng, 33, 20, 7), 33, 20, None, False)
     assert session(model).run(None, {"X": np.zeros((2, 1, 33), np.float32)})[0].shape == (2, 1, 20)
 
 
@@ -157,18 +129,18 @@ def test_the_input_size_is_found_from_minimal_factors() -> None:
 def test_wrong_attributes_are_refused(options: dict[str, Any], message: str) -> None:
     rng = np.random.default_rng(2)
     with pytest.raises(REFUSED, match=message):
-        session(gru_model(gru_factors(rng, 8, 6, 5), 8, 6, None, False, **options))
+        session(gru_model(layer_factors("GRU", rng, 8, 6, 5), 8, 6, None, False, **options))
 
 
 def test_a_hidden_size_that_the_factors_cannot_fill_is_refused() -> None:
     rng = np.random.default_rng(2)
     with pytest.raises(REFUSED, match="cannot fill a 8 x 24 matrix"):
-        session(gru_model(gru_factors(rng, 8, 6, 5), 8, 8, None, False, input_size=4))
+        session(gru_model(layer_factors("GRU", rng, 8, 6, 5), 8, 8, None, False, input_size=4))
 
 
 def test_wrong_inputs_are_refused_at_run_time() -> None:
     rng = np.random.default_rng(2)
-    all_factors = gru_factors(rng, 8, 6, 5)
+    all_factors = layer_factors("GRU", rng, 8, 6, 5)
     with_state = session(gru_model(all_factors, 8, 6, None, True, input_size=8))
     x, state = np.zeros((3, 2, 8), np.float32), np.zeros((2, 6), np.float32)
     assert with_state.run(None, {"X": x, "initial_h": state})[1].shape == (2, 6)

@@ -29,6 +29,13 @@ def test_the_library_is_there_and_fits() -> None:
     library.register(ort.SessionOptions())
 
 
+def test_a_function_that_is_not_there_is_named() -> None:
+    path = library.library_path()
+    assert library.bind(path, {"ops_version": (ctypes.c_char_p, ())}).deepthin_ops_version()
+    with pytest.raises(LibraryMismatchError, match="has no function deepthin_fly: reinstall"):
+        library.bind(path, {"fly": (None, ())})
+
+
 def test_a_copy_elsewhere_can_be_named(altered: Path) -> None:
     assert library.library_path() == altered
     library.register(ort.SessionOptions())

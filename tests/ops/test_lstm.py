@@ -3,45 +3,16 @@
 from typing import Any, Literal
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
 
 from ops import graph
-from ops.layout import reconstruct, solve
+from ops.layout import solve
 from ops.library import session
 from ops.reference import deepthin_lstm
 from tests.ops.operators import REFUSED, Float, factors, lstm_model
-
-
-def lstm_factors(rng: np.random.Generator, inputs: int, H: int, n: int, r: int = 1) -> tuple[Float, ...]:
-    return (*factors(rng, inputs, 4 * H, n, r), *factors(rng, H, 4 * H, n, r))
-
-
-def normal(rng: np.random.Generator, *shape: int) -> Float:
-    return rng.standard_normal(shape, np.float32)
-
-
-def dense_lstm(x: Float, all_factors: tuple[Float, ...], H: int, B: Float, h: Float, c: Float) -> list[Float]:
-    """The same layer by ONNX Runtime, whose weights are the reconstructed ones."""
-    Xf_w, Wf_w, Xf_r, Wf_r = all_factors
-    W = reconstruct(Xf_w, Wf_w, x.shape[2], 4 * H).T[None]
-    U = reconstruct(Xf_r, Wf_r, H, 4 * H).T[None]
-    outputs = ["Y", "Y_h", "Y_c"]
-    node = helper.make_node("LSTM", ["X", "W", "R", "B", "", "h", "c"], outputs, hidden_size=H)
-    constants = {"W": W, "R": U, "B": B[None], "h": h[None], "c": c[None]}
-    layer = helper.make_graph(
-        [node],
-        "lstm",
-        [helper.make_tensor_value_info("X", TensorProto.FLOAT, x.shape)],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
-        [numpy_helper.from_array(np.ascontiguousarray(values), name) for name, values in constants.items()],
-    )
-    model = helper.make_model(layer, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    Y, *last = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"X": x})
-    return [Y[:, 0], *(state[0] for state in last)]
+from tests.ops.recurrent import dense_layer, layer_factors, normal
 
 
 @pytest.mark.parametrize("batch", [1, 3, 9, 20])
@@ -49,11 +20,11 @@ def dense_lstm(x: Float, all_factors: tuple[Float, ...], H: int, B: Float, h: Fl
 def test_matches_onnx_runtimes_own(isa: str, batch: int, threads: int) -> None:
     rng = np.random.default_rng(batch)
     inputs, H, steps = 40, 48, 30
-    all_factors = lstm_factors(rng, inputs, H, 17)
+    all_factors = layer_factors("LSTM", rng, inputs, H, 17)
     B, h, c, x = normal(rng, 8 * H), normal(rng, batch, H), normal(rng, batch, H), normal(rng, steps, batch, inputs)
     ready = session(lstm_model(all_factors, inputs, H, B, True), threads=threads)
     found = ready.run(None, {"X": x, "initial_h": h, "initial_c": c})
-    for value, expected in zip(found, dense_lstm(x, all_factors, H, B, h, c), strict=True):
+    for value, expected in zip(found, dense_layer("LSTM", x, all_factors, B, [h, c]), strict=True):
         np.testing.assert_allclose(value, expected, rtol=0, atol=2e-5)
 
 
@@ -88,7 +59,7 @@ def test_any_shape(
     threads: int,
 ) -> None:
     rng = np.random.default_rng(inputs + 41 * H)
-    all_factors = lstm_factors(rng, inputs, H, n, r)
+    all_factors = layer_factors("LSTM", rng, inputs, H, n, r)
     B = normal(rng, 8 * H) if bias else None
     h, c = (normal(rng, batch, H), normal(rng, batch, H)) if state else (None, None)
     x = normal(rng, steps, batch, inputs)
@@ -128,7 +99,7 @@ def test_stopping_and_going_on_gives_the_same(isa: str, batch: int) -> None:
 def test_outputs_that_nobody_wants_are_left_out() -> None:
     rng = np.random.default_rng(3)
     names = ["Xf_w", "Wf_w", "Xf_r", "Wf_r"]
-    values = lstm_factors(rng, 8, 6, 5)
+    values = layer_factors("LSTM", rng, 8, 6, 5)
     node = graph.node("DeepThinLSTM", ["X", *names], ["Y"], "deepthin", hidden_size=6, input_size=8)
     constants = [graph.tensor(name, array) for name, array in zip(names, values, strict=True)]
     model = graph.model([node], [graph.value("X", ["a", "b", 8])], [graph.value("Y", ["a", "b", 6])], constants)
@@ -147,12 +118,12 @@ def test_outputs_that_nobody_wants_are_left_out() -> None:
 )
 def test_wrong_attributes_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(REFUSED, match=message):
-        session(lstm_model(lstm_factors(np.random.default_rng(2), 8, 6, 5), 8, 6, None, False, **options))
+        session(lstm_model(layer_factors("LSTM", np.random.default_rng(2), 8, 6, 5), 8, 6, None, False, **options))
 
 
 def test_hostile_inputs_are_refused() -> None:
     rng = np.random.default_rng(2)
-    all_factors = lstm_factors(rng, 8, 6, 5)
+    all_factors = layer_factors("LSTM", rng, 8, 6, 5)
     ready = session(lstm_model(all_factors, 8, 6, None, True, input_size=8))
     x, state, wrong = np.zeros((3, 2, 8), np.float32), np.zeros((2, 6), np.float32), np.zeros((3, 6), np.float32)
     assert ready.run(None, {"X": x, "initial_h": state, "initial_c": state})[2].shape == (2, 6)
@@ -178,7 +149,7 @@ def test_hostile_inputs_are_refused() -> None:
 def test_values_without_a_bound_stay_where_they_are(isa: str) -> None:
     """An input that is no number reaches the rows that it is part of, and no other."""
     rng = np.random.default_rng(4)
-    all_factors = lstm_factors(rng, 8, 6, 5)
+    all_factors = layer_factors("LSTM", rng, 8, 6, 5)
     x = normal(rng, 5, 20, 8)
     x[2, 3], x[1, 7], x[0, 11] = np.nan, np.inf, 3e38
     Y = session(lstm_model(all_factors, 8, 6, None, False, input_size=8)).run(None, {"X": x})[0]

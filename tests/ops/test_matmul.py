@@ -13,30 +13,12 @@ from ops import graph
 from ops.layout import solve
 from ops.library import instruction_set, session
 from ops.reference import ACTIVATIONS, deepthin_matmul
-from tests.ops.operators import REFUSED, factors, matmul_model
+from tests.ops.operators import REFUSED, check_product, factors, matmul_model
 
 # The fixture forces an instruction set for all examples alike; hypothesis cannot know that this is meant.
 examples = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-
-
-def check(
-    Q: int, R: int, n: int, r: int, batch: tuple[int, ...], seed: int = 0, threads: int = 1, **options: Any
-) -> None:
-    rng = np.random.default_rng(seed)
-    Xf, Wf = factors(rng, Q, R, n, r, options.pop("surplus", 0))
-    bias = rng.standard_normal(R).astype(np.float32) if options.pop("bias", False) else None
-    x = rng.standard_normal((*batch, Q)).astype(np.float32)
-    shape = tuple(f"axis{i}" for i in range(len(batch)))
-    if not batch:
-        shape = ()
-        x = x[None]
-    (y,) = session(matmul_model(Q, R, Xf, Wf, bias, shape, **options), threads=threads).run(None, {"X": x})
-    expected = deepthin_matmul(x, Xf, Wf, R, bias, options.get("activation", ""))
-    assert y.shape == expected.shape
-    assert y.dtype == np.float32
-    np.testing.assert_allclose(y, expected, rtol=0, atol=5e-6 * max(1.0, np.abs(expected).max(initial=0)))
 
 
 @examples
@@ -54,7 +36,7 @@ def check(
 )
 def test_any_shape(isa: str, rows: int, **geometry: Any) -> None:
     assert instruction_set() == isa
-    check(batch=(rows,), **geometry)
+    check_product(batch=(rows,), **geometry)
 
 
 @examples
@@ -67,7 +49,7 @@ def test_any_shape(isa: str, rows: int, **geometry: Any) -> None:
     r=st.integers(1, 2),
 )
 def test_shapes_that_take_the_correlation(isa: str, rows: int, **geometry: Any) -> None:
-    check(batch=(rows,), bias=True, **geometry)
+    check_product(batch=(rows,), bias=True, **geometry)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +70,7 @@ def test_shapes_that_take_the_correlation(isa: str, rows: int, **geometry: Any) 
 )
 @pytest.mark.parametrize("rows", [1, 3, 9, 33])
 def test_awkward_geometries(isa: str, Q: int, R: int, n: int, rows: int) -> None:
-    check(Q, R, n, 2, (rows,), bias=True)
+    check_product(Q, R, n, 2, (rows,), bias=True)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 6, 7, 12, 15])
@@ -96,7 +78,7 @@ def test_awkward_geometries(isa: str, Q: int, R: int, n: int, rows: int) -> None
 @pytest.mark.parametrize("r", [1, 3])
 def test_few_phases(isa: str, Q: int, R: int, n: int, r: int) -> None:
     for rows in (1, 2, 9, 21):
-        check(Q, R, n, r, (rows,), bias=True, activation="relu", surplus=1, threads=2)
+        check_product(Q, R, n, r, (rows,), bias=True, activation="relu", surplus=1, threads=2)
 
 
 @pytest.mark.parametrize("wish", [0.0195, 0.0057, 0.0020])
@@ -105,16 +87,16 @@ def test_few_phases(isa: str, Q: int, R: int, n: int, r: int) -> None:
 def test_real_sizes(isa: str, wish: float, rows: int, threads: int) -> None:
     geometry = solve(1024, 1536, wish)
     assert gcd(geometry.n, 1024) == 1
-    check(1024, 1536, geometry.n, 1, (rows,), bias=True, activation="relu", threads=threads)
+    check_product(1024, 1536, geometry.n, 1, (rows,), bias=True, activation="relu", threads=threads)
 
 
 def test_large_root(isa: str) -> None:
-    check(64, 192, solve(64, 192, 0.1, root="large").n, 1, (5,))
+    check_product(64, 192, solve(64, 192, 0.1, root="large").n, 1, (5,))
 
 
 @pytest.mark.parametrize("batch", [(), (0,), (2, 0, 3), (2, 3, 4), (1, 1, 1, 9)])
 def test_leading_axes(isa: str, batch: tuple[int, ...]) -> None:
-    check(40, 50, 7, 1, batch, bias=True)
+    check_product(40, 50, 7, 1, batch, bias=True)
 
 
 def test_two_threads_give_what_one_gives(isa: str) -> None:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from ops.layout import solve
 from ops.library import session
-from ops.reference import ACTIVATIONS, deepthin_matmul
-from tests.ops.operators import REFUSED, factors, matmul_model
+from ops.reference import ACTIVATIONS
+from tests.ops.operators import REFUSED, check_product, factors, matmul_model
 
 # The fixtures force the same way for all examples; hypothesis cannot know that this is meant.
 examples = settings(
@@ -25,16 +25,6 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     return str(request.param)
 
 
-def check(Q: int, R: int, n: int, r: int, rows: int, seed: int = 0, threads: int = 1, activation: str = "") -> None:
-    rng = np.random.default_rng(seed)
-    Xf, Wf = factors(rng, Q, R, n, r)
-    bias = rng.standard_normal(R).astype(np.float32)
-    x = rng.standard_normal((rows, Q)).astype(np.float32)
-    (y,) = session(matmul_model(Q, R, Xf, Wf, bias, activation=activation), threads=threads).run(None, {"X": x})
-    expected = deepthin_matmul(x, Xf, Wf, R, bias, activation)
-    np.testing.assert_allclose(y, expected, rtol=0, atol=5e-6 * max(1.0, np.abs(expected).max(initial=0)))
-
-
 @examples
 @given(
     Q=st.integers(1, 300),
@@ -46,8 +36,8 @@ def check(Q: int, R: int, n: int, r: int, rows: int, seed: int = 0, threads: int
     activation=st.sampled_from(ACTIVATIONS),
     threads=st.sampled_from([1, 2]),
 )
-def test_any_shape(isa: str, path: str, **geometry: Any) -> None:
-    check(**geometry)
+def test_any_shape(isa: str, path: str, rows: int, **geometry: Any) -> None:
+    check_product(batch=(rows,), bias=True, **geometry)
 
 
 @pytest.mark.parametrize("way", ["fft,rows", "fft,lanes"])
@@ -55,11 +45,11 @@ def test_transforms_of_many_lengths(isa: str, way: str, monkeypatch: pytest.Monk
     monkeypatch.setenv("DEEPTHIN_OPS_PATH", way)
     # Odd factors of 1 to 75 by powers of two, and both ways of keeping them: for one rank and for several.
     for Q in (96, 127, 250, 384, 440, 509, 700, 899, 1200, 1801, 2400, 4096):
-        check(Q, 64, 61, r=1 + Q % 2, rows=9)
+        check_product(Q, 64, 61, 1 + Q % 2, (9,), bias=True)
 
 
 def test_real_size(isa: str, path: str) -> None:
-    check(1024, 768, solve(1024, 768, 0.0057).n, 1, rows=21, threads=2)
+    check_product(1024, 768, solve(1024, 768, 0.0057).n, 1, (21,), bias=True, threads=2)
 
 
 def test_zeros_give_the_bias_alone(isa: str, path: str) -> None:
