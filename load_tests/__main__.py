@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 
 from load_tests import tables
+from load_tests.direct import DirectTransport
 from load_tests.drive import Sample, closed_loop, open_loop, poisson_arrivals
 from load_tests.jobs import JobsError, running_jobs
 from load_tests.page import page
@@ -48,9 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _client(options: argparse.Namespace) -> httpx.AsyncClient:
-    # No pool limit: a request that waits here for a connection would measure this client, not the service.
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    return httpx.AsyncClient(base_url=options.url, timeout=options.timeout, limits=limits, trust_env=False)
+    transport = DirectTransport()
+    return httpx.AsyncClient(base_url=options.url, timeout=options.timeout, transport=transport, trust_env=False)
 
 
 def _send(options: argparse.Namespace, clips: Sequence[Clip]) -> int:

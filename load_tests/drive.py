@@ -26,12 +26,15 @@ class Sample:
             time-outs included.
         audio_seconds: the length of the recording as the service reports it; 0 unless "ok".
         detail: the status, or the name of the exception.
+        lag_seconds: of the latency, what passed before this program got to send the request: its own fault, not the
+            service's.
     """
 
     latency_seconds: float
     outcome: Outcome
     audio_seconds: float
     detail: str
+    lag_seconds: float = 0.0
 
 
 def poisson_arrivals(rate: float, seconds: float, seed: int) -> list[float]:
@@ -84,6 +87,7 @@ def _every(period: float, start: float, end: float) -> list[float]:
 
 
 async def _transcribe(client: httpx.AsyncClient, ask: Ask, *, since: float) -> Sample:
+    lag = time.perf_counter() - since
     try:
         response = await client.post(
             "/transcribe",
@@ -92,9 +96,9 @@ async def _transcribe(client: httpx.AsyncClient, ask: Ask, *, since: float) -> S
             params={"model": ask.model} if ask.model else None,
         )
     except httpx.HTTPError as error:
-        return Sample(time.perf_counter() - since, "error", 0.0, type(error).__name__)
+        return Sample(time.perf_counter() - since, "error", 0.0, type(error).__name__, lag)
     latency = time.perf_counter() - since
     if response.status_code == 200:
-        return Sample(latency, "ok", float(response.json()["duration_seconds"]), "200")
+        return Sample(latency, "ok", float(response.json()["duration_seconds"]), "200", lag)
     outcome: Outcome = "shed" if response.status_code in (429, 503) else "error"
-    return Sample(latency, outcome, 0.0, str(response.status_code))
+    return Sample(latency, outcome, 0.0, str(response.status_code), lag)

@@ -65,7 +65,7 @@ def _section(result: Result) -> str:
 
 
 def _runs(runs: dict[str, Report]) -> str:
-    head = ("Run", "sent", "answered", "shed", "errors", "audio s per s", "p50", "p95", "p99")
+    head = ("Run", "sent", "answered", "shed", "errors", "audio s per s", "p50", "p95", "p99", "sent late")
     rows = [
         (
             title,
@@ -74,7 +74,7 @@ def _runs(runs: dict[str, Report]) -> str:
             run.shed,
             run.errors,
             f"{run.audio_seconds_per_second:.1f}",
-            *(milliseconds(value) for value in (run.latency_p50, run.latency_p95, run.latency_p99)),
+            *(milliseconds(value) for value in (run.latency_p50, run.latency_p95, run.latency_p99, run.lag_p99)),
         )
         for title, run in runs.items()
     ]

@@ -19,6 +19,7 @@ class Report:
         audio_seconds_per_second: seconds of audio transcribed in a second of the run.
         latency_p50, latency_p95, latency_p99: seconds, over the answered ("ok") requests, by nearest rank;
             None where there were none.
+        lag_p99: seconds by which the requests were sent too late, answered or not; part of the latencies.
         details: how often each status or exception came.
     """
 
@@ -31,6 +32,7 @@ class Report:
     latency_p50: float | None
     latency_p95: float | None
     latency_p99: float | None
+    lag_p99: float | None
     details: dict[str, int]
 
     @classmethod
@@ -48,6 +50,7 @@ class Report:
             latency_p50=percentile(latencies, 50),
             latency_p95=percentile(latencies, 95),
             latency_p99=percentile(latencies, 99),
+            lag_p99=percentile([sample.lag_seconds for sample in samples], 99),
             details=dict(sorted(Counter(sample.detail for sample in samples).items())),
         )
 
@@ -64,7 +67,9 @@ class Report:
                 f"{self.requests} requests in {self.seconds:.1f} s ({details})",
                 f"answered {self.ok}, shed {self.shed}, errors {self.errors}",
                 f"throughput {self.audio_seconds_per_second:.2f} s of audio a second",
-                "latency " + ", ".join(f"p{q} " + ("-" if v is None else f"{v:.3f} s") for q, v in latencies),
+                "latency "
+                + ", ".join(f"p{q} " + ("-" if v is None else f"{v:.3f} s") for q, v in latencies)
+                + f"; sent late by up to (p99) {self.lag_p99 or 0.0:.3f} s",
             ]
         )
 

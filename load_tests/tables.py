@@ -66,11 +66,11 @@ def _comparison(result: Result) -> str:
             str(run.shed),
             str(run.errors),
             f"{run.audio_seconds_per_second:.1f}",
-            *(milliseconds(value) for value in (run.latency_p50, run.latency_p95, run.latency_p99)),
+            *(milliseconds(value) for value in (run.latency_p50, run.latency_p95, run.latency_p99, run.lag_p99)),
         ]
         for title, run in result.runs.items()
     ]
-    head = ["Run", "Sent", "Answered", "Shed", "Errors", "Audio s per s", "p50", "p95", "p99"]
+    head = ["Run", "Sent", "Answered", "Shed", "Errors", "Audio s per s", "p50", "p95", "p99", "Sent late"]
     return f"{_table(head, rows)}\n\n{verdict(result)}"
 
 

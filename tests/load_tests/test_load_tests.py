@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -62,6 +63,21 @@ def test_open_loop_does_not_wait_for_answers():
     app = Dummy(itertools.repeat(200))
     run(app, lambda client: open_loop(client, [Ask(CLIP)], [0.0] * 6))
     assert app.most_in_flight == 6
+
+
+def test_what_is_sent_late_is_told():
+    app = Dummy(itertools.repeat(200))
+
+    async def load(client: httpx.AsyncClient) -> list[Sample]:
+        # Nothing else gets its turn meanwhile: a generator that is too slow, in small.
+        asyncio.get_running_loop().call_later(0.01, time.sleep, 0.3)
+        return await open_loop(client, [Ask(CLIP)], [0.0, 0.1])
+
+    samples = run(app, load)
+    assert samples[1].lag_seconds > 0.1
+    assert all(0 <= sample.lag_seconds < sample.latency_seconds for sample in samples)
+    lag = Report.of(samples, seconds=1.0).lag_p99
+    assert lag is not None and lag > 0.1
 
 
 def test_closed_loop_keeps_as_many_requests_in_flight_as_there_are_clients():

@@ -142,7 +142,7 @@ def test_a_watch_outlives_lost_scrapes():
 
 
 def report(p95: float | None, errors: int = 0) -> Report:
-    return Report(10.0, 20, 15, 5 - errors, errors, 3.5, 0.1, p95, 0.4, {"200": 15, "503": 5 - errors})
+    return Report(10.0, 20, 15, 5 - errors, errors, 3.5, 0.1, p95, 0.4, 0.001, {"200": 15, "503": 5 - errors})
 
 
 def results() -> list[Result]:
@@ -205,7 +205,7 @@ def test_tables_go_between_the_markers_and_nowhere_else():
     assert written.startswith("before\n") and written.endswith("\nafter\n")
     assert "old" not in written
     assert "| `net<dense>` | 31 | 40 | 50 | 50 ms | 210 ms | 0 |" in written
-    assert "| a job beside | 20 | 15 | 5 | 0 | 3.5 | 100 ms | - | 400 ms |" in written
+    assert "| a job beside | 20 | 15 | 5 | 0 | 3.5 | 100 ms | - | 400 ms | 1 ms |" in written
     assert "**missed**" in written
 
 
