@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from models.families.base import AcousticNet
 from models.training.config import ConfigError, TrainingConfig
 from models.training.corpus import FeatureCache, open_frames, store_frames
 from models.training.network import build, compress
+
+_TOGETHER = 16
 
 
 def load_config_and_net(folder: Path) -> tuple[TrainingConfig, AcousticNet]:
@@ -48,13 +51,33 @@ def soft_targets(parent: Path, cache: FeatureCache, device: str) -> FeatureCache
     for variant, stem in enumerate(stems):
         if not stem.with_suffix(".npy").is_file():
             count = len(cache.offsets[variant]) - 1
-            store_frames([posteriors(net, cache.get(u, variant), device) for u in range(count)], stem)
+            store_frames(all_posteriors(net, [cache.get(u, variant) for u in range(count)], device), stem)
     return open_frames(stems)
 
 
 def posteriors(net: AcousticNet, features: npt.NDArray[np.float16], device: str) -> npt.NDArray[np.float16]:
     """Log posteriors [out_frames, units] of one utterance's features [frames, bins]."""
-    padded = np.pad(features.astype(np.float32), ((net.left_context, net.right_context), (0, 0)), mode="edge")
-    with torch.no_grad():
-        log_probs = net(torch.from_numpy(padded)[None].to(device))[0]
-    return np.asarray(log_probs.cpu().numpy(), dtype=np.float16)
+    return all_posteriors(net, [features], device)[0]
+
+
+def all_posteriors(
+    net: AcousticNet, features: Sequence[npt.NDArray[np.float16]], device: str
+) -> list[npt.NDArray[np.float16]]:
+    """Log posteriors [out_frames, units] of every utterance's features [frames, bins], several at a time."""
+    found: dict[int, npt.NDArray[np.float16]] = {}
+    order = sorted(range(len(features)), key=lambda index: len(features[index]))
+    for start in range(0, len(order), _TOGETHER):
+        chosen = order[start : start + _TOGETHER]
+        longest = len(features[chosen[-1]])
+        # No frame sees further than its context, so that what fills the shorter ones up changes nothing.
+        batch = np.stack([_padded(net, features[index], longest) for index in chosen])
+        with torch.no_grad():
+            log_probs = net(torch.from_numpy(batch).to(device)).cpu().numpy().astype(np.float16)
+        for index, frames in zip(chosen, log_probs, strict=True):
+            found[index] = frames[: net.out_frames(len(features[index]))].copy()
+    return [found[index] for index in range(len(features))]
+
+
+def _padded(net: AcousticNet, features: npt.NDArray[np.float16], longest: int) -> npt.NDArray[np.float32]:
+    context = np.pad(features.astype(np.float32), ((net.left_context, net.right_context), (0, 0)), mode="edge")
+    return np.pad(context, ((0, longest - len(features)), (0, 0)))
