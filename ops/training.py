@@ -90,6 +90,28 @@ def forward(
         raise TrainingError(error.value.decode())
 
 
+def transposed(geometry: Geometry, Xf: int, Wf: int, dy: int, rows: int, dx: int, *, threads: int = 1) -> None:
+    """Write ``dx = dy · W'``, the gradient at the inputs alone.
+
+    Args:
+        geometry: of the factors.
+        Xf: [m, r]
+        Wf: [r, n]
+        dy: [rows, R]
+        rows: of the batch.
+        dx: [rows, Q], written.
+        threads: at most this many share the rows.
+
+    Raises:
+        TrainingError: no memory.
+        LibraryMissingError, LibraryMismatchError: the library cannot be used.
+    """
+    error = ctypes.create_string_buffer(_ERROR_BYTES)
+    shape = _shape(geometry, "", threads)
+    if load().deepthin_train_transposed(ctypes.byref(shape), Xf, Wf, dy, rows, dx, error) != 0:
+        raise TrainingError(error.value.decode())
+
+
 def backward(
     geometry: Geometry,
     Xf: int,
@@ -225,6 +247,7 @@ def _bind(path: Path) -> ctypes.CDLL:
     shape: Any = ctypes.POINTER(_Shape)
     arguments = {
         "train_forward": (shape, *[pointer] * 4, size, pointer, ctypes.c_char_p),
+        "train_transposed": (shape, *[pointer] * 3, size, pointer, ctypes.c_char_p),
         "train_backward": (shape, *[pointer] * 5, size, *[pointer] * 4, ctypes.c_char_p),
         "train_ctc": (pointer, *[size] * 3, *[pointer] * 5, ctypes.c_char_p),
         "train_crf": (pointer, *[size] * 3, *[pointer] * 4, ctypes.c_char_p),

@@ -33,9 +33,16 @@ class Gru(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[batch, time, inputs] to [batch, time, hidden], from a zero state."""
         # With parametrizations a weight is recomputed at every access, so each is read once per call.
-        projected = nn.functional.linear(x.transpose(0, 1), self.weight_ih, self.bias_ih)
+        return self.recur(self.project(x.transpose(0, 1))).transpose(0, 1)
+
+    def project(self, x: Tensor) -> Tensor:
+        """[time, batch, inputs] to what it adds to the gates, [time, batch, 3 * hidden]."""
+        return nn.functional.linear(x, self.weight_ih, self.bias_ih)
+
+    def recur(self, projected: Tensor) -> Tensor:
+        """[time, batch, 3 * hidden] to the states, [time, batch, hidden]."""
         output: Tensor = GruRecurrence.apply(projected, self.weight_hh, self.bias_hh)  # type: ignore[no-untyped-call]
-        return output.transpose(0, 1)
+        return output
 
 
 class DeepSpeech(AcousticNet):

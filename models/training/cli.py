@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from models.decoding.lexicon import UNITS
 from models.evaluation import Utterance
@@ -21,7 +22,7 @@ from models.training.corpus import FeatureCache, feature_cache, load_corpora
 from models.training.crf import PhoneModel
 from models.training.network import build, compress, sizes, start_from_ami
 from models.training.soft_targets import load_config_and_net, soft_targets
-from models.training.trainer import Trainer
+from models.training.trainer import Trainer, saved_network
 from models.training.validation import validate
 from ops.errors import DeepThinError
 
@@ -70,21 +71,21 @@ def split(examples: Sequence[Example], every: int) -> tuple[list[Example], list[
     return kept, [e for e in examples if e.utterance % every == 0]
 
 
-def initial_network(config: TrainingConfig) -> AcousticNet:
-    """The network before training, compressed by the configuration's rules."""
+def initial_network(config: TrainingConfig, stored: Mapping[str, Tensor] | None = None) -> AcousticNet:
+    """The network before training, compressed by the configuration's rules; `stored` as in `compress`."""
     net = build(config)
     if config.start_ami:
         start_from_ami(net, ami.load(data_root() / "ami-dnn"))
     if config.start is None:
-        compress(net, config.compress, keep=config.start_ami, seed=config.seed)
+        compress(net, config.compress, keep=config.start_ami, seed=config.seed, stored=stored)
         return net
     earlier, trained = load_config_and_net(config.start)
     if earlier.compress == config.compress:
-        compress(net, config.compress, keep=False)
+        compress(net, config.compress, keep=False, stored=trained.state_dict())
         net.load_state_dict(trained.state_dict())
     elif not earlier.compress:
         net.load_state_dict(trained.state_dict())
-        compress(net, config.compress, keep=True, seed=config.seed)
+        compress(net, config.compress, keep=True, seed=config.seed, stored=stored)
     else:
         raise ConfigError(f"{config.start} is compressed by other rules; start from a dense run or keep its rules")
     return net
@@ -100,7 +101,7 @@ def train(config: TrainingConfig, arguments: argparse.Namespace) -> None:
     utterances, cache = corpus_and_cache(config, arguments.runs)
     path = config.data.alignments or arguments.runs / "alignments.npz"
     training, held_out = split(alignments.load(path, [u.name for u in utterances]), config.data.hold_out)
-    net = initial_network(config)
+    net = initial_network(config, saved_network(folder))
     stored, dense, parameters, _ = sizes(net)
     share = f"{stored:,} of {dense:,} values ({stored / dense:.5f})"
     print(f"{config.name}: weights {share}, {parameters:,} parameters in all")

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Literal
 from zlib import crc32
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from models.compression.spec import RANK, Rank
 from models.families.dimensions import DeepSpeechConfig, TfKaldiConfig
 from models.training.corpus import Variant
 from ops.errors import DeepThinError
@@ -90,7 +91,7 @@ class CompressRule(_Table):
     pattern: str = Field(description="shell-style pattern on parameter names, such as 'hidden.*.weight'")
     method: str = Field("deepthin", description="compression method whose weights can be trained, 'dense' for none")
     size: float = Field(1.0, gt=0, le=1, description="bytes of the weight by those of the dense fp32 matrix")
-    rank: int = Field(1, ge=1, description="rank, for methods that have one beside the size")
+    rank: Rank = Field(1, description=RANK)
 
     @field_validator("method")
     @classmethod
@@ -100,6 +101,12 @@ class CompressRule(_Table):
         if name not in PARAMETRIZATIONS:
             raise ValueError(f"no weights of method {name!r} can be trained: use {', '.join(PARAMETRIZATIONS)}")
         return name
+
+    @model_validator(mode="after")
+    def _rank_can_be_chosen(self) -> CompressRule:
+        if self.rank == "fastest" and self.method != "deepthin":
+            raise ValueError(f"{self.method} cannot choose its rank by time: rank 'fastest' is for deepthin")
+        return self
 
 
 class TrainingConfig(_Table):

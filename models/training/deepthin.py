@@ -17,6 +17,8 @@ from torch.nn.utils import parametrize
 
 from models.compression.deepthin import factorise
 from models.families.base import FusedLinear, activate
+from models.families.deepspeech import Gru
+from models.training.deepthin_recurrence import DeepThinRecurrence
 from ops import training
 from ops.layout import Geometry
 
@@ -147,9 +149,7 @@ def deepthin_linear(
     Returns:
         [..., R]
     """
-    tensors = [t for t in (x, Xf, Wf, bias) if t is not None]
-    plain = all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
-    if plain and worthwhile(geometry) and training.available():
+    if _from_factors(geometry, x, Xf, Wf, bias):
         return cast(Tensor, _Product.apply(x, Xf, Wf, bias, geometry, activation))  # type: ignore[no-untyped-call]
     return activate(nn.functional.linear(x, reconstruct(Xf, Wf, geometry).t(), bias), activation)
 
@@ -159,23 +159,59 @@ def worthwhile(geometry: Geometry) -> bool:
     return training.work(geometry) < WORTH * 3 * geometry.Q * geometry.R
 
 
+def _from_factors(geometry: Geometry, *tensors: Tensor | None) -> bool:
+    plain = all(t is None or (t.device.type == "cpu" and t.dtype == torch.float32) for t in tensors)
+    return plain and worthwhile(geometry) and training.available()
+
+
+def _factors(module: nn.Module, leaf: str) -> tuple[Tensor, Tensor, Geometry] | None:
+    """Xf, Wf and the geometry of `module.leaf` where `DeepThinWeight` alone parametrizes it."""
+    if not parametrize.is_parametrized(module, leaf):
+        return None
+    entry = cast(parametrize.ParametrizationList, module.parametrizations[leaf])  # type: ignore[index]
+    weight = entry[0]
+    if len(entry) > 1 or not isinstance(weight, DeepThinWeight):
+        return None
+    return cast(Tensor, entry.original0), cast(Tensor, entry.original1), weight.geometry
+
+
 class DeepThinLinear(FusedLinear):
     """An `nn.Linear` that computes with the factors of its `weight` while `DeepThinWeight` alone parametrizes that."""
 
     def activated(self, x: Tensor, activation: str) -> Tensor:
         """The outputs after an activation."""
-        if not parametrize.is_parametrized(self, "weight"):
+        factors = _factors(self, "weight")
+        if factors is None:
             return activate(nn.functional.linear(x, self.weight, self.bias), activation)
-        entry = cast(parametrize.ParametrizationList, self.parametrizations["weight"])  # type: ignore[index]
-        weight = entry[0]
-        if len(entry) > 1 or not isinstance(weight, DeepThinWeight):
-            return activate(nn.functional.linear(x, self.weight, self.bias), activation)
-        Xf, Wf = cast(Tensor, entry.original0), cast(Tensor, entry.original1)
-        return deepthin_linear(x, Xf, Wf, self.bias, weight.geometry, activation)
+        Xf, Wf, geometry = factors
+        return deepthin_linear(x, Xf, Wf, self.bias, geometry, activation)
+
+
+class DeepThinGru(Gru):
+    """A `Gru` that computes with the factors of its weights, each while `DeepThinWeight` alone parametrizes it."""
+
+    def project(self, x: Tensor) -> Tensor:
+        """[time, batch, inputs] to what it adds to the gates, [time, batch, 3 * hidden]."""
+        factors = _factors(self, "weight_ih")
+        if factors is None:
+            return super().project(x)
+        Xf, Wf, geometry = factors
+        return deepthin_linear(x, Xf, Wf, self.bias_ih, geometry)
+
+    def recur(self, projected: Tensor) -> Tensor:
+        """[time, batch, 3 * hidden] to the states, [time, batch, hidden]."""
+        factors = _factors(self, "weight_hh")
+        if factors is None or not _from_factors(factors[2], projected, *factors[:2], self.bias_hh):
+            return super().recur(projected)
+        states: Tensor = DeepThinRecurrence.apply(projected, *factors, self.bias_hh)  # type: ignore[no-untyped-call]
+        return states
 
 
 def parametrize_by_factors(module: nn.Module, leaf: str, weight: DeepThinWeight) -> None:
-    """Make `module.leaf` the product of trainable factors; an `nn.Linear` then computes with the factors themselves."""
+    """Make `module.leaf` the product of trainable factors; an `nn.Linear` or a `Gru` then computes with them."""
+    # Nothing but the forward pass differs, as with parametrize's own classes.
     if type(module) is nn.Linear and leaf == "weight":
-        module.__class__ = DeepThinLinear  # nothing but the forward pass differs, as with parametrize's own classes
+        module.__class__ = DeepThinLinear
+    elif type(module) is Gru:
+        module.__class__ = DeepThinGru
     parametrize.register_parametrization(module, leaf, weight)

@@ -32,6 +32,8 @@ from models.training.config import ConfigError, TrainingConfig
 from models.training.deepthin import DeepThinWeight
 from models.training.network import compressed_weights, sizes
 from models.training.soft_targets import load_config_and_net, posteriors
+from ops.layout import Geometry
+from ops.measure import kept_bytes
 
 Array = npt.NDArray[np.float32]
 OPSET = 17
@@ -82,16 +84,16 @@ class GraphBuilder:
         bias = self.weight(f"{name}.bias", _numpy(layer.bias))
         factors = deepthin_factors(layer, "weight")
         if factors is not None:
-            inputs = [x, *self.factors(f"{name}.weight", *factors), bias]
-            size = {"Q": layer.in_features, "R": layer.out_features}
-            return self.node("DeepThinMatMul", inputs, domain="deepthin", activation=activation, **size)
+            Q, R = layer.in_features, layer.out_features
+            inputs = [x, *self.factors(f"{name}.weight", *factors, Q, R), bias]
+            return self.node("DeepThinMatMul", inputs, domain="deepthin", activation=activation, Q=Q, R=R)
         product = self.node("MatMul", [x, self.weight(f"{name}.weight", _numpy(layer.weight).T)])
         y = self.node("Add", [product, bias])
         return self.node({"relu": "Relu", "sigmoid": "Sigmoid"}[activation], [y]) if activation else y
 
-    def factors(self, name: str, Xf: Array, Wf: Array) -> list[str]:
-        """The two factor initialisers of one DeepThin weight; the op keeps a packed copy of Xf beside them."""
-        self.resident_bytes += 4 * Xf.size
+    def factors(self, name: str, Xf: Array, Wf: Array, Q: int, R: int) -> list[str]:
+        """The two factor initialisers of one DeepThin weight Q x R; the op keeps what it packs of them, too."""
+        self.resident_bytes += kept_bytes(Geometry(Q, R, Xf.shape[0], Wf.shape[1], Xf.shape[1]))
         return [self.weight(f"{name}.Xf", Xf), self.weight(f"{name}.Wf", Wf)]
 
     def convolution(self, name: str, conv: nn.Conv2d) -> str:
@@ -99,9 +101,10 @@ class GraphBuilder:
         factors = deepthin_factors(conv, "weight")
         if factors is None:
             return self.weight(name, _numpy(conv.weight))
-        disk = self.resident_bytes
-        product = self.node("MatMul", self.factors(name, *factors))
-        self.resident_bytes = disk + 4 * conv.weight.numel()
+        resident = self.resident_bytes
+        stored = [self.weight(f"{name}.{key}", each) for key, each in zip(("Xf", "Wf"), factors, strict=True)]
+        product = self.node("MatMul", stored)
+        self.resident_bytes = resident + 4 * conv.weight.numel()
         flat = self.node("Reshape", [product, self.integers([-1])])
         used = self.node("Slice", [flat, self.integers([0]), self.integers([conv.weight.numel()])])
         return self.node("Reshape", [used, self.integers(conv.weight.shape)])
@@ -219,8 +222,8 @@ def _gru(builder: GraphBuilder, name: str, x: str, layer: Gru, states: list[Stat
     biases = [_numpy(layer.bias_ih), _numpy(layer.bias_hh)]
     if inputs is not None and recurrent is not None:
         factors = [
-            *builder.factors(f"{name}.weight_ih", *inputs),
-            *builder.factors(f"{name}.weight_hh", *recurrent),
+            *builder.factors(f"{name}.weight_ih", *inputs, layer.inputs, 3 * layer.hidden),
+            *builder.factors(f"{name}.weight_hh", *recurrent, layer.hidden, 3 * layer.hidden),
         ]
         bias = builder.weight(f"{name}.bias", np.concatenate(biases))
         y = builder.node(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 import numpy as np
@@ -21,7 +21,8 @@ from models.training.compressed_weight import CompressedWeight, install, install
 from models.training.config import CompressRule, ConfigError, TrainingConfig
 from models.training.deepthin import DeepThinWeight, parametrize_by_factors
 from models.training.parametrizations import parametrization
-from ops.layout import solve
+from ops.fastest import solve_fastest
+from ops.layout import Geometry, solve
 
 
 def build(config: TrainingConfig) -> AcousticNet:
@@ -64,7 +65,14 @@ def rule_for(name: str, rules: Iterable[CompressRule]) -> CompressRule | None:
     return matching[-1] if matching else None
 
 
-def compress(net: AcousticNet, rules: tuple[CompressRule, ...], *, keep: bool, seed: int = 0) -> None:
+def compress(
+    net: AcousticNet,
+    rules: tuple[CompressRule, ...],
+    *,
+    keep: bool,
+    seed: int = 0,
+    stored: Mapping[str, Tensor] | None = None,
+) -> None:
     """Replace the matched weights by trainable compressed ones, in place.
 
     Args:
@@ -73,6 +81,8 @@ def compress(net: AcousticNet, rules: tuple[CompressRule, ...], *, keep: bool, s
         keep: they start as the best stand-ins of the present weights. Otherwise DeepThin's start at random, and those
             of other methods as stand-ins of the present weights at the same scale.
         seed: of the random factors.
+        stored: what a network compressed by these rules was saved as, if it will be loaded: the geometry of least time
+            was chosen on the processor that it was first made on, which may be another one.
 
     Raises:
         ConfigError: a rule matches no weight, or a method does not take such a weight.
@@ -92,11 +102,20 @@ def compress(net: AcousticNet, rules: tuple[CompressRule, ...], *, keep: bool, s
         weight = cast(Tensor, getattr(module, leaf))
         if rule.method == "deepthin":
             R, Q = weight.shape[0], weight.numel() // weight.shape[0]
-            geometry = solve(Q, R, rule.size, rule.rank)
+            geometry = _geometry(Q, R, rule, (stored or {}).get(f"{path}.parametrizations.{leaf}.original1"))
             weights = DeepThinWeight(geometry, weight.shape, keep=keep, seed=seed * 1000 + number)
             parametrize_by_factors(module, leaf, weights)
         else:
             _install(module, leaf, rule, name, keep=keep)
+
+
+def _geometry(Q: int, R: int, rule: CompressRule, Wf: Tensor | None) -> Geometry:
+    if rule.rank != "fastest":
+        return solve(Q, R, rule.size, rule.rank)
+    if Wf is None:
+        return solve_fastest(Q, R, rule.size)
+    r, n = Wf.shape
+    return Geometry(Q, R, -(-Q * R // n), n, r)
 
 
 def _install(module: nn.Module, leaf: str, rule: CompressRule, name: str, *, keep: bool) -> None:
@@ -110,6 +129,7 @@ def _install(module: nn.Module, leaf: str, rule: CompressRule, name: str, *, kee
         if weight.dim() > 2 and special is not None:
             plan = special(tuple(weight.shape), rule.size)
         else:
+            assert rule.rank != "fastest"
             plan = chosen.plan(Q, R, rule.size, rank=rule.rank)
     except SizeError as error:
         raise SizeError(f"{name}: {error}") from error

@@ -29,7 +29,7 @@ def load_config_and_net(folder: Path) -> tuple[TrainingConfig, AcousticNet]:
     state = torch.load(path, weights_only=True)
     config = TrainingConfig.model_validate(state["config"])
     net = build(config)
-    compress(net, config.compress, keep=False)
+    compress(net, config.compress, keep=False, stored=state["net"])
     net.load_state_dict(state["net"])
     net.eval()
     return config, net

@@ -21,6 +21,9 @@ from models.training.config import ConfigError, TrainingConfig
 from models.training.crf import PhoneModel, crf_loss
 from models.training.ctc import ctc_loss
 
+CHECKPOINT = "checkpoint.pt"
+"""Name of the file in a run folder that a run goes on from."""
+
 Progress = Callable[[float, dict[str, float]], None]
 """Called after each step with epochs done and the running losses."""
 
@@ -171,7 +174,7 @@ class Trainer:
             "optimiser": self.optimiser.state_dict(),
             "position": [self.position.epoch, self.position.batch, self.position.step],
         }
-        _save(state, self.folder / "checkpoint.pt")
+        _save(state, self.folder / CHECKPOINT)
         _save({"config": state["config"], "net": self.average}, self.folder / "model.pt")
 
     def resume(self) -> bool:
@@ -180,7 +183,7 @@ class Trainer:
         Raises:
             ConfigError: the checkpoint belongs to another configuration.
         """
-        path = self.folder / "checkpoint.pt"
+        path = self.folder / CHECKPOINT
         if not path.is_file():
             return False
         state = torch.load(path, map_location=self.device, weights_only=True)
@@ -195,6 +198,15 @@ class Trainer:
     def _log(self, entry: dict[str, Any]) -> None:
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({k: round(v, 5) for k, v in entry.items()}) + "\n")
+
+
+def saved_network(folder: Path) -> dict[str, Tensor] | None:
+    """The parameters in a run folder's checkpoint; None when there is none."""
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        return None
+    found: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)["net"]
+    return found
 
 
 def keep_freed_memory() -> None:

@@ -30,6 +30,12 @@ def forward(geometry, Xf, Wf, bias, x, **options):
     return y
 
 
+def transposed(geometry, Xf, Wf, dy, **options):
+    dx = np.full((len(dy), geometry.Q), np.nan, np.float32)
+    training.transposed(geometry, address(Xf), address(Wf), address(dy), len(dy), address(dx), **options)
+    return {"x": dx}
+
+
 def backward(geometry, Xf, Wf, x, y, dy, *, inputs=True, **options):
     found = {
         "x": np.full_like(x, np.nan),

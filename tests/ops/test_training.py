@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ops import training
 from ops.layout import Geometry, reconstruct, solve
-from tests.ops.layers import GEOMETRIES, address, backward, check, forward, layer
+from tests.ops.layers import GEOMETRIES, address, backward, check, forward, layer, transposed
 
 
 @pytest.mark.usefixtures("isa")
@@ -21,6 +21,7 @@ def test_products_and_gradients_are_those_of_the_dense_layer(geometry, rows):
     np.testing.assert_allclose(forward(geometry, Xf, Wf, None, x), expected - bias, rtol=0, atol=2e-5)
     check(backward(geometry, Xf, Wf, x, None, dy), geometry, Xf, Wf, x, dy)
     check(backward(geometry, Xf, Wf, x, None, dy, inputs=False), geometry, Xf, Wf, x, dy)
+    check(transposed(geometry, Xf, Wf, dy), geometry, Xf, Wf, x, dy)
 
 
 @pytest.mark.parametrize("activation", training.ACTIVATIONS)
@@ -54,6 +55,7 @@ def test_any_geometry(data):
     W = reconstruct(Xf.astype(np.float64), Wf.astype(np.float64), Q, R)
     np.testing.assert_allclose(forward(geometry, Xf, Wf, bias, x), x @ W + bias, rtol=0, atol=5e-5)
     check(backward(geometry, Xf, Wf, x, None, dy), geometry, Xf, Wf, x, dy)
+    check(transposed(geometry, Xf, Wf, dy, threads=2), geometry, Xf, Wf, x, dy)
 
 
 def test_surplus_values_have_no_gradient():

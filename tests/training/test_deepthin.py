@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra `tr
 
 from models.compression.deepthin import factorise
 from models.families.base import linear
+from models.families.deepspeech import Gru
 from models.training.config import ConfigError
 from models.training.deepthin import DeepThinWeight, parametrize_by_factors, worthwhile
 from models.training.network import compress, sizes, weight_names
@@ -59,6 +60,41 @@ def test_a_layer_of_factors_never_builds_its_weight(monkeypatch):
     expected = torch.nn.functional.linear(x, layer.weight, layer.bias)
     monkeypatch.setattr(DeepThinWeight, "forward", None)
     torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("leaves", [("weight_ih", "weight_hh"), ("weight_hh",), ("weight_ih",)])
+@pytest.mark.parametrize("rank", [1, 2])
+def test_a_recurrent_layer_of_factors_is_that_of_the_rebuilt_weights(rank, leaves):
+    layer = Gru(50, 40)
+    for leaf in leaves:
+        R, Q = getattr(layer, leaf).shape
+        parametrize_by_factors(layer, leaf, DeepThinWeight(solve(Q, R, 0.1 * rank, rank), (R, Q), keep=False))
+    torch.nn.init.normal_(layer.bias_ih)
+    torch.nn.init.normal_(layer.bias_hh)
+    dense = copy.deepcopy(layer).double()
+    x = torch.randn(3, 17, 50, requires_grad=True)
+    exact = x.detach().double().requires_grad_()
+    y, expected = layer(x), dense(exact)
+    torch.testing.assert_close(y, expected.float(), rtol=0, atol=1e-5)
+    weights = torch.randn(3, 17, 40)
+    (y * weights).sum().backward()
+    (expected * weights).sum().backward()
+    torch.testing.assert_close(x.grad, exact.grad.float(), rtol=1e-4, atol=1e-4)
+    for (name, ours), theirs in zip(layer.named_parameters(), dense.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad.float(), rtol=1e-4, atol=1e-3, msg=name)
+
+
+def test_a_recurrent_layer_of_factors_never_builds_its_weights(monkeypatch):
+    layer = Gru(50, 40)
+    for leaf in ("weight_ih", "weight_hh"):
+        R, Q = getattr(layer, leaf).shape
+        parametrize_by_factors(layer, leaf, DeepThinWeight(solve(Q, R, 0.1), (R, Q), keep=False))
+    x = torch.randn(2, 9, 50)
+    expected = Gru.recur(layer, Gru.project(layer, x.transpose(0, 1))).transpose(0, 1)
+    monkeypatch.setattr(DeepThinWeight, "forward", None)
+    y = layer(x)
+    torch.testing.assert_close(y, expected, rtol=0, atol=1e-5)
+    y.sum().backward()
 
 
 def test_a_large_rank_takes_the_rebuilt_weight():

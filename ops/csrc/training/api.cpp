@@ -54,6 +54,13 @@ DEEPTHIN_TRAIN_API int32_t deepthin_train_forward(const Shape* shape, const floa
   });
 }
 
+DEEPTHIN_TRAIN_API int32_t deepthin_train_transposed(const Shape* shape, const float* Xf, const float* Wf,
+                                                     const float* dy, int64_t rows, float* dx, char* error) {
+  return with_layer(shape, rows, error, [&](const Layer& layer, Activation, size_t threads) {
+    layer.transposed(Xf, Wf, dy, size_t(rows), dx, threads);
+  });
+}
+
 // `dx` and `dbias` may be null, and `y` where there is no activation.
 DEEPTHIN_TRAIN_API int32_t deepthin_train_backward(const Shape* shape, const float* Xf, const float* Wf,
                                                    const float* x, const float* y, const float* dy, int64_t rows,

@@ -107,6 +107,29 @@ std::vector<float> Layer::packed(const float* Xf, bool transposed) const {
   return packed;
 }
 
+std::vector<float> Layer::reversed(const float* Wf) const {
+  const size_t n = layout_.n;
+  std::vector<float> taps(Wf, Wf + r_ * n);
+  for (size_t j = 0; j < r_; ++j) std::reverse(taps.begin() + j * n, taps.begin() + (j + 1) * n);
+  return taps;
+}
+
+// Offsets that no output reads are left alone by what writes the others.
+void Layer::clear(const Panels& offsets, size_t panels) const {
+  for (size_t i = 0; i < panels; ++i)
+    std::fill_n(offsets.data + i * offsets.stride, layout_.offsets() * 2 * lanes_, 0.0f);
+}
+
+// Panels of `columns` values, as `count` rows of `dx` from `first` on.
+void Layer::store(const Panels& panels, size_t columns, size_t first, size_t count, float* dx) const {
+  const size_t width = 2 * lanes_, used = chunks_of(count, width);
+  float* results[kMaxRows];
+  row_pointers(dx, columns, first, first + count, dx, used * width, results);
+  for (size_t i = 0; i < used; ++i)
+    steps_.store_panel(panels.data + i * panels.stride, columns, nullptr, Activation::kNone, results + i * width,
+                       std::min(width, count - i * width));
+}
+
 void Layer::forward(const float* Xf, const float* Wf, const float* bias, Activation activation, const float* x,
                     size_t rows, float* y, size_t threads) const {
   if (!rows) return;
@@ -157,8 +180,7 @@ void Layer::backward(const float* Xf, const float* Wf, Activation activation, co
   }
   if (rows) {
     const std::vector<float> factors = packed(Xf, true);
-    std::vector<float> taps(Wf, Wf + r_ * n);
-    for (size_t j = 0; j < r_; ++j) std::reverse(taps.begin() + j * n, taps.begin() + (j + 1) * n);
+    const std::vector<float> taps = reversed(Wf);
     sliced(threads, rows, step, [&](size_t slice, size_t first, size_t last) {
       backward_rows(factors.data(), taps.data(), Wf, activation, x, y, dy, first, last, dx, sums[slice]);
     });
@@ -218,9 +240,7 @@ void Layer::backward_rows(const float* packed, const float* taps, const float* W
       for (size_t i = 0; i < panels; ++i)
         steps_.correlate(layout_, Wf + j * n, input.data + i * input.stride, offsets.data + i * offsets.stride);
       steps_.band_gradient(layout_, gradient, offsets, turned, sums.factors.data() + j * gradients_);
-      if (phases_.size() < n)  // offsets that no output reads
-        for (size_t i = 0; i < panels; ++i)
-          std::fill_n(offsets.data + i * offsets.stride, layout_.offsets() * width, 0.0f);
+      if (phases_.size() < n) clear(offsets, panels);
       steps_.band_transposed(layout_, packed + j * factors_, gradient, offsets);
       for (size_t i = 0; i < panels; ++i) {
         const float* from = offsets.data + i * offsets.stride;
@@ -228,12 +248,40 @@ void Layer::backward_rows(const float* packed, const float* taps, const float* W
         if (dx) steps_.spread(layout_, taps + j * n, from, j > 0, back.data + i * back.stride);
       }
     }
-    if (!dx) continue;
-    float* results[kMaxRows];
-    row_pointers(dx, Q, first, last, dx, panels * width, results);
-    for (size_t i = 0; i < panels; ++i)
-      steps_.store_panel(back.data + i * back.stride, Q, nullptr, Activation::kNone, results + i * width,
-                           std::min(width, count - i * width));
+    if (dx) store(back, Q, first, count, dx);
+  }
+}
+
+void Layer::transposed(const float* Xf, const float* Wf, const float* dy, size_t rows, float* dx,
+                       size_t threads) const {
+  if (!rows) return;
+  const std::vector<float> factors = packed(Xf, true), taps = reversed(Wf);
+  sliced(threads, rows, 2 * lanes_ * kPanels, [&](size_t, size_t first, size_t last) {
+    transposed_rows(factors.data(), taps.data(), dy, first, last, dx);
+  });
+}
+
+void Layer::transposed_rows(const float* packed, const float* taps, const float* dy, size_t first, size_t last,
+                            float* dx) const {
+  const size_t Q = layout_.Q, R = layout_.R, n = layout_.n, width = 2 * lanes_;
+  const auto rounded = ScratchPool::Buffer::rounded;
+  ScratchPool::Buffer buffer(pool(), rounded(kPanels * (layout_.offsets() + 2 * kBlock) * width) +
+                                         rounded(kPanels * R * width) + rounded(kPanels * Q * width));
+  Panels offsets = padded_panels(buffer, layout_.offsets(), width), gradient = plain_panels(buffer, R, width);
+  const Panels back = plain_panels(buffer, Q, width);
+  for (; first < last; first += kPanels * width) {
+    const size_t count = std::min(last - first, kPanels * width), panels = chunks_of(count, width);
+    offsets.count = gradient.count = panels;
+    const float* rows[kMaxRows];
+    row_pointers(dy, R, first, last, dy + first * R, panels * width, rows);
+    for (size_t i = 0; i < panels; ++i) steps_.load_panel(rows + i * width, R, gradient.data + i * gradient.stride);
+    for (size_t j = 0; j < r_; ++j) {
+      if (phases_.size() < n) clear(offsets, panels);
+      steps_.band_transposed(layout_, packed + j * factors_, gradient, offsets);
+      for (size_t i = 0; i < panels; ++i)
+        steps_.spread(layout_, taps + j * n, offsets.data + i * offsets.stride, j > 0, back.data + i * back.stride);
+    }
+    store(back, Q, first, count, dx);
   }
 }
 

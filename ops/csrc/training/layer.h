@@ -18,6 +18,9 @@ class Layer {
   void forward(const float* Xf, const float* Wf, const float* bias, Activation activation, const float* x,
                size_t rows, float* y, size_t threads) const;
 
+  // dx[rows][Q] = dy[rows][R] · Wᵀ.
+  void transposed(const float* Xf, const float* Wf, const float* dy, size_t rows, float* dx, size_t threads) const;
+
   // Gradients of everything, from the outputs `y` of the activation and the gradient `dy` there. `y` is not read where
   // there is no activation; `dx` and `dbias` may be null. Every gradient is written, not added to.
   void backward(const float* Xf, const float* Wf, Activation activation, const float* x, const float* y,
@@ -26,8 +29,13 @@ class Layer {
  private:
   struct Sums;
   std::vector<float> packed(const float* Xf, bool transposed) const;
+  std::vector<float> reversed(const float* Wf) const;
+  void clear(const Panels& offsets, size_t panels) const;
+  void store(const Panels& panels, size_t columns, size_t first, size_t count, float* dx) const;
   void forward_rows(const float* packed, const float* Wf, const float* bias, Activation activation, const float* x,
                     size_t first, size_t last, float* y) const;
+  void transposed_rows(const float* packed, const float* taps, const float* dy, size_t first, size_t last,
+                       float* dx) const;
   void backward_rows(const float* packed, const float* packed_transposed, const float* Wf, Activation activation,
                      const float* x, const float* y, const float* dy, size_t first, size_t last, float* dx,
                      Sums& sums) const;
