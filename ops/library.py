@@ -101,6 +101,7 @@ def session(
     threads: int = 1,
     providers: Sequence[str] = ("CPUExecutionProvider",),
     arena: bool = False,
+    config: Mapping[str, str] | None = None,
 ) -> ort.InferenceSession:
     """An inference session that knows the DeepThin operators.
 
@@ -110,6 +111,7 @@ def session(
         providers: Execution providers; the operators themselves run on the CPU.
         arena: Whether the session keeps the memory of its intermediate results; faster where they are large and the
             session runs many times for one answer.
+        config: Further settings by the names that ONNX Runtime gives them.
 
     Raises:
         LibraryMissingError, LibraryMismatchError: As `register`.
@@ -119,6 +121,8 @@ def session(
     options.inter_op_num_threads = 1
     # The arena grows in powers of two and never gives back: too much for a small box that serves several models.
     options.enable_cpu_mem_arena = arena
+    for name, value in (config or {}).items():
+        options.add_session_config_entry(name, value)
     register(options)
     return ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=list(providers))
 

@@ -10,6 +10,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ops.errors import DeepThinError
 from ops.layout import Geometry
 from ops.library import bind, library_path
@@ -83,19 +86,42 @@ def measure_product(geometry: Geometry, rows: int, seconds: float = 0.0) -> Meas
     )
 
 
-def estimate_products(Q: int, R: int, rows: int, choices: Sequence[tuple[int, int]]) -> list[tuple[float, float]]:
-    """Operations of the correlation and of the rest, for each (n, r): vector multiply-adds that take about as long.
+def estimate_products(Q: int, R: int, rows: int, choices: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
+    """What products of ``rows`` rows consist of, for each (n, r).
+
+    Returns:
+        ``[len(choices), 8]``: of the rows that are taken one after the other, how many they are, and the operations of
+        their taps, of their transforms and of their banded products; then the same of blocks of rows. Operations are
+        vector multiply-adds that take about as long.
 
     Raises:
         MeasureError, LibraryMissingError, LibraryMismatchError: As `measure_product`.
     """
     count = len(choices)
     n, r = ((ctypes.c_int64 * count)(*(choice[i] for choice in choices)) for i in (0, 1))
-    found, error = (ctypes.c_double * (2 * count))(), ctypes.create_string_buffer(_ERROR_BYTES)
+    found, error = (ctypes.c_double * (8 * count))(), ctypes.create_string_buffer(_ERROR_BYTES)
     shape = _Shape(Q, R, 1, 1, 1)
     if _library().deepthin_estimate_products(ctypes.byref(shape), rows, n, r, count, found, error):
         raise MeasureError(error.value.decode())
-    return list(zip(found[::2], found[1::2], strict=True))
+    return np.array(found).reshape(count, 8)
+
+
+def kept_bytes(geometry: Geometry, *, half_Xf: bool = False, half_Wf: bool = False) -> int:
+    """Bytes that a session's ``DeepThinMatMul`` keeps beside the factors: its packed copy, tables and transforms.
+
+    Args:
+        geometry: Of the matrix.
+        half_Xf: Whether ``Xf`` is stored as float16, or in 8 bits.
+        half_Wf: Whether ``Wf`` is stored as float16.
+
+    Raises:
+        MeasureError, LibraryMissingError, LibraryMismatchError: As `measure_product`.
+    """
+    shape = _Shape(geometry.Q, geometry.R, geometry.m, geometry.n, geometry.r)
+    found, error = ctypes.c_int64(), ctypes.create_string_buffer(_ERROR_BYTES)
+    if _library().deepthin_kept_bytes(ctypes.byref(shape), half_Xf, half_Wf, ctypes.byref(found), error):
+        raise MeasureError(error.value.decode())
+    return found.value
 
 
 def peak_flops(seconds: float = 0.1) -> float:
@@ -134,6 +160,10 @@ def _bind(path: Path) -> ctypes.CDLL:
             "estimate_products": (
                 ctypes.c_int32,
                 (shape, size, pointer, pointer, size, pointer, ctypes.c_char_p),
+            ),
+            "kept_bytes": (
+                ctypes.c_int32,
+                (shape, ctypes.c_int32, ctypes.c_int32, ctypes.POINTER(size), ctypes.c_char_p),
             ),
             "measure_peak": (real, (real,)),
             "measure_bandwidth": (real, (size, real)),

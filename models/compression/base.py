@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ from ops.errors import DeepThinError
 
 Matrix = npt.NDArray[np.float32]
 Array = npt.NDArray[Any]
+
+RankWish = int | Literal["fastest"]
+"""A rank, or that one (with all that goes with it) is chosen for the least time on this processor."""
 
 
 class CompressionError(DeepThinError, ValueError):
@@ -242,6 +245,19 @@ class ConvMethod(Protocol):
 
         Raises:
             CompressionError: the method takes no convolution with these attributes.
+        """
+        ...
+
+
+@runtime_checkable
+class FastestMethod(Protocol):
+    """What a `Method` has besides, where several geometries of a size differ in the time that they take."""
+
+    def plan_fastest(self, Q: int, R: int, relative_size: float) -> Plan:
+        """As `Method.plan`, with the geometry of about that size of which a row takes the least time here.
+
+        Raises:
+            SizeError: no plan is that small; the message names the reachable range.
         """
         ...
 

@@ -145,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     add("-o", "--output", type=Path, metavar="OUT", help="folder for the package, model.dtz and report.json")
     add("--method", metavar="M", help="method of every weight that no rule matches")
     add("--size", type=float, metavar="S", help="bytes of the weights by those of the dense fp32 matrices, such as .02")
-    add("--rank", type=int, default=1, metavar="N", help="rank, for methods that have one beside the size (1)")
+    add("--rank", type=_rank, default=1, metavar="N|fastest", help="rank, or that of least time (deepthin); 1")
     add("--rule", action="append", default=[], metavar="PATTERN=METHOD[:SIZE[:RANK]]", help="for weights by name")
     add("--budget-bytes", type=int, metavar="N", help="search: bytes of all weights, at most")
     add("--budget-wer", type=float, metavar="D", help="search: word error rate above the parent's, at most (.01)")
@@ -212,6 +212,10 @@ def _name(args: argparse.Namespace) -> str:
     return stem[: 64 - len(ending)] + ending
 
 
+def _rank(text: str) -> int | str:
+    return text if text == "fastest" else int(text)
+
+
 def _rule(text: str) -> dict[str, Any]:
     pattern, equals, rest = text.rpartition("=")
     parts = rest.split(":")
@@ -222,7 +226,7 @@ def _rule(text: str) -> dict[str, Any]:
         if len(parts) > 1:
             rule["size"] = float(parts[1])
         if len(parts) > 2:
-            rule["rank"] = int(parts[2])
+            rule["rank"] = _rank(parts[2])
     except ValueError:
         raise CompressionError(
             f"--rule {text!r} is not PATTERN=METHOD:SIZE, such as 'layer*.weight=deepthin:.02'"

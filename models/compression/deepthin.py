@@ -14,10 +14,9 @@ from models.compression.coding import decode_arrays, encode_arrays
 from models.compression.deepthin_als import refine
 from models.compression.stored import budget, checked, op_inputs, shape_attributes
 from ops.errors import GeometryError
+from ops.fastest import solve_fastest
 from ops.layout import Geometry, inverse_relayout, reconstruct, smallest_size, solve
-
-# Lanes of the AVX2 kernels; those of other instruction sets pad the packed factors a little more or less.
-_LANES = 8
+from ops.measure import kept_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,12 @@ def plan_geometry(name: str, Q: int, R: int, relative_size: float, rank: int, **
     geometry = solve(Q, R, min(relative_size, reachable[1]), rank)
     if rank > min(geometry.m, geometry.n):
         raise SizeError(f"{name} has no factors of rank {rank} for a {Q} x {R} weight")
-    return Plan(name, Q, R, 4 * geometry.values, {"m": geometry.m, "n": geometry.n, "r": geometry.r, **more})
+    return _plan(name, geometry, **more)
+
+
+def _plan(name: str, geometry: Geometry, **more: int) -> Plan:
+    numbers = {"m": geometry.m, "n": geometry.n, "r": geometry.r, **more}
+    return Plan(name, geometry.Q, geometry.R, 4 * geometry.values, numbers)
 
 
 def reachable_sizes(Q: int, R: int, rank: int = 1) -> tuple[float, float]:
@@ -138,6 +142,19 @@ class DeepThin:
         """
         return plan_geometry(self.name, Q, R, relative_size, rank)
 
+    def plan_fastest(self, Q: int, R: int, relative_size: float) -> Plan:
+        """The geometry of about the wished size with which this processor multiplies a row in the least time.
+
+        Raises:
+            SizeError: no plan is that small; the message names the reachable range.
+        """
+        reachable = reachable_sizes(Q, R)
+        budget(self.name, Q, R, relative_size, reachable)
+        geometry = solve_fastest(Q, R, min(relative_size, reachable[1]))
+        if geometry.r > min(geometry.m, geometry.n):
+            return self.plan(Q, R, relative_size)
+        return _plan(self.name, geometry)
+
     def compress(self, weight: Matrix, plan: Plan, calibration: Calibration | None = None) -> Compressed:
         """Truncated SVD of the inverse re-layout of `weight` [Q, R]; with calibration, alternating least squares on."""
         geometry = geometry_of(plan)
@@ -161,8 +178,8 @@ class DeepThin:
         return builder.node("DeepThinMatMul", op_inputs(inputs, bias), **shape)
 
     def resident_bytes(self, compressed: Compressed) -> int:
-        """The factors, which ONNX Runtime keeps, and the operator's own packed copy and tables."""
-        return compressed.plan.disk_bytes + packed_bytes(geometry_of(compressed.plan))
+        """The factors, which ONNX Runtime keeps, and the operator's own packed copy, tables and transforms."""
+        return compressed.plan.disk_bytes + kept_bytes(geometry_of(compressed.plan))
 
     def encode(self, compressed: Compressed) -> bytes:
         """The factors, coded without loss."""
@@ -175,27 +192,3 @@ class DeepThin:
             StreamError: the stream is truncated, corrupted or made for something else.
         """
         return check_factors(decode_arrays(stream), geometry_of(plan))
-
-
-def packed_bytes(geometry: Geometry) -> int:
-    """Bytes that DeepThinMatMul packs for itself: the copy of `Xf` in reading order, `Wf`, and where outputs are found.
-
-    `ops/csrc/plan.cpp` is what this follows: phases side by side in lanes, each lane as long as its longest.
-    """
-    Q, R, n, r = geometry.Q, geometry.R, geometry.n, geometry.r
-    period = n // int(np.gcd(n, Q))
-    width = -(-n // _LANES) * _LANES
-    if width > 2 * min(R, period):
-        if n > R or n >= 4 * _LANES:
-            return 0  # computed from the factors as they are
-        # Xf is read where it lies, or rank by rank where there are several.
-        return 4 * (r * geometry.m * (r > 1) + r * width + n)
-    first = np.full(width, -1, np.int64)
-    columns = np.arange(min(R, period))
-    first[n - 1 - columns * Q % n] = columns
-    outputs = np.where(first >= 0, -(-(R - first) // period), 0)
-    counts = np.where(first >= 0, -(-(Q + n - 1 - np.arange(width)) // n), 0)
-    groups = outputs.reshape(-1, _LANES).max(axis=1), counts.reshape(-1, _LANES).max(axis=1)
-    packed = int((groups[0] * groups[1]).sum()) * r * _LANES
-    tables = 4 * n + 4 * R + 12 * (width // _LANES + 1)
-    return 4 * (packed + r * width) + tables

@@ -23,11 +23,11 @@ from models.compression.base import (
 from models.compression.codebook import Codebook, Indices, fit
 from models.compression.coding import decode_arrays, encode_arrays
 from models.compression.deepthin import factorise, geometry_of
-from models.compression.deepthin import packed_bytes as operator_bytes
 from models.compression.deepthin_als import OutputLeastSquares, refine
 from models.compression.rounding import Rows, compensate
 from models.compression.stored import budget, checked, op_inputs, shape_attributes
 from ops.layout import Geometry, inverse_relayout, reconstruct
+from ops.measure import kept_bytes
 from ops.packing import pack_bits, unpack_bits
 
 Real = npt.NDArray[np.float64]
@@ -149,7 +149,7 @@ class DeepThinCodebook:
     def resident_bytes(self, compressed: Compressed) -> int:
         """Both factors in fp32, and what the operator packs for itself."""
         geometry = geometry_of(compressed.plan)
-        return 4 * geometry.values + operator_bytes(geometry)
+        return 4 * geometry.values + kept_bytes(geometry)
 
     def encode(self, compressed: Compressed) -> bytes:
         """The indices, range-coded by their counts, the codebook and ``Wf``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from models.compression import chains
-from models.compression.base import CompressionError, Method, Plan, SizeError, TableMethod
+from models.compression.base import CompressionError, FastestMethod, Method, Plan, RankWish, SizeError, TableMethod
 from models.compression.network import Layer, Network
 from models.compression.registry import method
 from models.compression.spec import CompressionSpec, LayerRule
@@ -38,7 +38,7 @@ def plans(network: Network, spec: CompressionSpec) -> dict[str, Plan]:
     return dict(sorted(chosen.items(), key=lambda item: order[item[0]]))
 
 
-def plan(chosen: Method, layer: Layer, size: float, *, rank: int = 1) -> Plan:
+def plan(chosen: Method, layer: Layer, size: float, *, rank: RankWish = 1) -> Plan:
     """The plan of one weight.
 
     Raises:
@@ -51,11 +51,24 @@ def plan(chosen: Method, layer: Layer, size: float, *, rank: int = 1) -> Plan:
         if layer.op == "Conv" and special is not None:
             found: Plan = special(layer.shape, size)
             return found
+        if rank == "fastest":
+            return takes_fastest(chosen).plan_fastest(layer.Q, layer.R, size)
         return chosen.plan(layer.Q, layer.R, size, rank=rank)
     except SizeError as error:
         raise SizeError(f"{layer.name}: {error}") from error
     except CompressionError as error:
         raise CompressionError(f"{layer.name}: {error}") from error
+
+
+def takes_fastest(chosen: Method) -> FastestMethod:
+    """The method, if it can choose its rank by time.
+
+    Raises:
+        CompressionError: it cannot.
+    """
+    if not isinstance(chosen, FastestMethod):
+        raise CompressionError(f"{chosen.name} cannot choose its rank by time: rank 'fastest' is for deepthin")
+    return chosen
 
 
 def smallest(chosen: Method, layer: Layer) -> float | None:
@@ -74,7 +87,7 @@ def smallest(chosen: Method, layer: Layer) -> float | None:
     return low
 
 
-def uniform(chosen: Method, layers: Iterable[Layer], size: float | None, *, rank: int = 1) -> dict[str, Plan]:
+def uniform(chosen: Method, layers: Iterable[Layer], size: float | None, *, rank: RankWish = 1) -> dict[str, Plan]:
     """Plans of `layers` that together take `size` of their dense bytes; None: as large as the method makes them.
 
     Raises:
@@ -116,7 +129,7 @@ def uniform(chosen: Method, layers: Iterable[Layer], size: float | None, *, rank
             )
 
 
-def _fill(chosen: Method, plans: dict[Layer, Plan], layers: Iterable[Layer], left: float, rank: int) -> None:
+def _fill(chosen: Method, plans: dict[Layer, Plan], layers: Iterable[Layer], left: float, rank: RankWish) -> None:
     """Give what rounding left over to single weights, at most a third more to each, the smallest share first."""
     for layer in sorted(layers, key=lambda each: plans[each].relative_size):
         now = plans[layer].disk_bytes
@@ -149,7 +162,7 @@ def _matched(network: Network, rule: LayerRule) -> list[Layer]:
     return matched
 
 
-def _attempt(chosen: Method, layer: Layer, size: float, rank: int) -> Plan | None:
+def _attempt(chosen: Method, layer: Layer, size: float, rank: RankWish) -> Plan | None:
     try:
         return plan(chosen, layer, size, rank=rank) if size > 0 else None
     except SizeError:

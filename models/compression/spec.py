@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 
-from models.compression.base import CompressionError
+from models.compression.base import CompressionError, RankWish
 from models.features import FrontEnd, FrontEndError, preset
 from models.package import Name
 
 UPLOAD: Final = "upload"
 """As the name of a corpus: the one that was uploaded with the job."""
 
+RANK: Final = (
+    "rank, for methods that have one beside the size; 'fastest' (deepthin): the geometry of about that size that this "
+    "processor computes a row with in the least time"
+)
+"""What a rank is, for those who ask for one."""
+
 Size = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
-Rank = Annotated[int, Field(ge=1, le=4096)]
+
+
+def _one_message(value: Any, handler: ValidatorFunctionWrapHandler) -> RankWish:
+    try:
+        rank: RankWish = handler(value)
+    except ValidationError:
+        raise ValueError("must be a whole number from 1 to 4096, or 'fastest'") from None
+    return rank
+
+
+Rank = Annotated[Annotated[int, Field(ge=1, le=4096)] | Literal["fastest"], WrapValidator(_one_message)]
 Corpora = Annotated[
     tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")], ...], Field(max_length=8)
 ]
@@ -30,7 +55,7 @@ class LayerRule(_Strict):
     pattern: str = Field(min_length=1, max_length=256, description="shell-style pattern on the names of weights")
     method: str = Field("deepthin", description="compression method, 'dense' to leave the weight as it is")
     size: Size = Field(1.0, description="bytes of the weight by those of the dense fp32 matrix")
-    rank: Rank = Field(1, description="rank, for methods that have one beside the size")
+    rank: Rank = Field(1, description=RANK)
 
 
 class Budget(_Strict):
@@ -72,7 +97,7 @@ class CompressionSpec(_Strict):
         description="bytes of those weights by those of the dense fp32 matrices; a weight that cannot be so small has "
         "its smallest size and the others make up for it. Not needed for methods that have one size",
     )
-    rank: Rank = Field(1, description="rank, for methods that have one beside the size")
+    rank: Rank = Field(1, description=RANK)
     compress: tuple[LayerRule, ...] = Field((), max_length=256, description="rules for weights by name")
     budget: Budget | None = Field(None, description="what the model may cost, instead of a method and a size")
     calibration: Corpora = Field(
@@ -105,7 +130,7 @@ class CompressionSpec(_Strict):
     @classmethod
     def _methods_of_rules_are_known(cls, rules: tuple[LayerRule, ...]) -> tuple[LayerRule, ...]:
         for rule in rules:
-            _known(rule.method)
+            _known(rule.method, rule.rank)
         return rules
 
     @field_validator("front_end")
@@ -134,6 +159,8 @@ class CompressionSpec(_Strict):
             raise ValueError(f"method {self.method!r} needs a size")
         if self.method is None and self.size is not None:
             raise ValueError("size needs a method")
+        if self.method is not None:
+            _known(self.method, self.rank)
         return self
 
     @model_validator(mode="after")
@@ -169,10 +196,13 @@ def _fixed_size(name: str) -> bool:
     return high < 1.05 * low
 
 
-def _known(name: str) -> None:
+def _known(name: str, rank: RankWish = 1) -> None:
+    from models.compression.planning import takes_fastest
     from models.compression.registry import method
 
     try:
-        method(name)
+        found = method(name)
+        if rank == "fastest":
+            takes_fastest(found)
     except CompressionError as error:
         raise ValueError(str(error)) from error

@@ -3,14 +3,11 @@
 Calls of sessions, warm (the call before was the same) and cold (a larger array than the caches was written in between),
 are compared with ONNX Runtime's fp32, int8 and int4 products, with a low-rank pair and a sparse matrix as small,
 and with the same factors in fewer bits. Products without a session around them (``cache`` is ``kernel``) are compared
-with the ways to them that were not chosen, and with what the processor's multiply-adds and memory allow. How sessions
-are timed: `ops.benchmarks.timing`.
+with what the processor's multiply-adds and memory allow. How sessions are timed: `ops.benchmarks.timing`.
 """
 
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,16 +17,15 @@ from ops import graph
 from ops.benchmarks import rivals
 from ops.benchmarks.kernels_page import drawings, render
 from ops.benchmarks.kernels_row import CSR, EIGHT, FP32, HALF, INT4, INT8, LOW_RANK, PEAK, ROOFLINE, SIZES, Row
+from ops.benchmarks.paths import forced
 from ops.benchmarks.report import KERNELS, KERNELS_QUICK, kernel_setting, report
-from ops.benchmarks.timing import bound_call, dense_model, one_node_model, time_cold, time_in_turn
+from ops.benchmarks.timing import bound_call, cores_of_their_own, dense_model, one_node_model, time_cold, time_in_turn
 from ops.layout import Geometry, smallest_size, solve
 from ops.library import session
 from ops.measure import Measured, measure_product, peak_flops, read_bandwidth
 from ops.quantised import quantise_rows
 
 SIDES = (1024, 2048, 4096)
-FIXED = ("direct,rows", "direct,lanes", "fft,rows", "fft,lanes")
-"""The ways of DEEPTHIN_OPS_PATH."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,7 +67,8 @@ def measure(
         subjects = [(size, solve(side, side, size)) for size in reached]
         yield from _kernels(machine, subjects, batches, 0.004 * rounds)
         for count in threads:
-            yield from _sessions(machine, subjects, side, batches, count, rounds)
+            with cores_of_their_own(count) as config:
+                yield from _sessions(machine, subjects, side, batches, count, rounds, config)
 
 
 class Machine:
@@ -111,6 +108,7 @@ def _sessions(
     batches: Sequence[int],
     threads: int,
     rounds: int,
+    config: Mapping[str, str],
 ) -> Iterator[Row]:
     rng = np.random.default_rng(0)
     weight = rng.standard_normal((side, side), np.float32)
@@ -119,11 +117,12 @@ def _sessions(
         {"cold": time_cold} if threads == 1 else {}
     )
     ready = [
-        session(model, threads=threads) for model in (dense_model(weight), rivals.int8(weight), rivals.int4(weight))
+        session(model, threads=threads, config=config)
+        for model in (dense_model(weight), rivals.int8(weight), rivals.int4(weight))
     ]
     for size, geometry in subjects:
         models = [*_models(rng, geometry), rivals.low_rank(rng, side, side, size), rivals.csr(rng, side, side, size)]
-        ready += [session(model, threads=threads) for model in models]
+        ready += [session(model, threads=threads, config=config) for model in models]
     for batch in batches:
         x = rng.standard_normal((batch, side), np.float32)
         calls = [bound_call(candidate, x, side) for candidate in ready]
@@ -143,49 +142,28 @@ def _sessions(
 def _kernels(
     machine: Machine, subjects: Sequence[tuple[float, Geometry]], batches: Sequence[int], seconds: float
 ) -> Iterator[Row]:
-    """Products without a session, against the ways not taken and against the processor."""
+    """Products without a session, against the processor."""
     for size, geometry in subjects:
         for batch in batches:
-            # All ways in turn, twice: what disturbs one measurement does not decide.
-            found: dict[str, list[Measured]] = {}
+            # In turn, twice: what disturbs one measurement does not decide.
+            found: dict[str, list[Measured]] = {"": [], "direct": []}
             for _ in range(2):
-                for path in ("", *FIXED):
+                for path, several in found.items():
                     with forced(path):
-                        found.setdefault(path, []).append(measure_product(geometry, batch, seconds))
-            best = {path: min(several, key=lambda one: one.seconds) for path, several in found.items()}
-            did = best.pop("")
+                        several.append(measure_product(geometry, batch, seconds))
+            did, direct = (min(several, key=lambda one: one.seconds) for several in found.values())
             common: dict[str, Any] = {"batch": batch, "cache": "kernel", "seconds": did.seconds}
-            for path, other in best.items():
-                yield machine.row(
-                    size, geometry, did, 1, baseline=path, baseline_seconds=other.seconds,
-                    gflops=did.flops / did.seconds / 1e9, **common,
-                )  # fmt: skip
             least = max(did.flops / machine.peak, did.constant_bytes / machine.bandwidth(did.constant_bytes))
             yield machine.row(
                 size, geometry, did, 1, baseline=ROOFLINE, baseline_seconds=least,
                 gflops=did.flops / did.seconds / 1e9, **common,
             )  # fmt: skip
-            direct = best["direct,lanes" if did.lanes else "direct,rows"]
             if direct.correlation_seconds:
                 common["seconds"] = direct.correlation_seconds
                 yield machine.row(
                     size, geometry, direct, 1, baseline=PEAK, baseline_seconds=direct.correlation_flops / machine.peak,
                     gflops=direct.correlation_flops / direct.correlation_seconds / 1e9, **common,
                 )  # fmt: skip
-
-
-@contextmanager
-def forced(path: str) -> Iterator[None]:
-    """DEEPTHIN_OPS_PATH for as long as the block runs; empty for what the library chooses."""
-    before = os.environ.get("DEEPTHIN_OPS_PATH")
-    os.environ["DEEPTHIN_OPS_PATH"] = path
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["DEEPTHIN_OPS_PATH"]
-        else:
-            os.environ["DEEPTHIN_OPS_PATH"] = before
 
 
 def _models(rng: np.random.Generator, geometry: Geometry) -> Iterator[bytes]:

@@ -35,8 +35,6 @@ def render(rows: Sequence[Row]) -> str:
         "Without a session: microseconds, the way that was chosen, 1e9 multiplications and additions really done in a "
         "second, and the share of the roofline that they are.",
         _alone(kernels),
-        "The way that was chosen by the best of all fixed ways, which is 1 where it was the best:",
-        _choices(kernels),
         "The direct correlation, as a share of the multiply-adds that the core can do at most "
         f"({_peak(rows):.0f} GFLOP/s in this run):",
         _speedups([row for row in kernels if row.baseline == PEAK], PEAK, lambda row: f"{row.speedup:.0%}"),
@@ -83,21 +81,6 @@ def _alone(rows: Iterable[Row]) -> str:
         if row.baseline == ROOFLINE
     ]  # fmt: skip
     return table(["Q = R", "batch", "size", "n", "way", "µs", "GFLOP/s", "of the roofline"], lines, left=5)
-
-
-def _choices(rows: Iterable[Row]) -> str:
-    fixed = [row for row in rows if row.baseline not in (ROOFLINE, PEAK)]
-    lines = []
-    for (side, batch), found in groupby(sorted(fixed, key=_choice), _choice):
-        worst: dict[float, float] = {}
-        for row in found:
-            worst[row.size] = max(worst.get(row.size, 0.0), row.seconds / row.baseline_seconds)
-        lines.append([f"{side}", f"{batch}", *(f"{worst[size]:.2f}" if size in worst else "" for size in SIZES)])
-    return table(["Q = R", "batch", *_HEAD], lines, left=2)
-
-
-def _choice(row: Row) -> tuple[int, int]:
-    return row.Q, row.batch
 
 
 def _targets(rows: Sequence[Row]) -> str:

@@ -4,8 +4,10 @@ In every round each side first runs untimed (its caches warm up, the other side'
 figure is the median over the calls of all rounds. Times include what a call to a session costs, on all sides.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -75,6 +77,26 @@ def compare(
                         "speedup": baseline_seconds / seconds,
                     },
                 )
+
+
+@contextmanager
+def cores_of_their_own(threads: int) -> Iterator[dict[str, str]]:
+    """Settings of sessions whose threads each run on another core, with the calling thread on the first one.
+
+    A thread that is woken while one of another session still waits for work on the other core starts behind the thread
+    that woke it, on the same core, until the system moves it: with sessions in turn that is most of the time, and none
+    of them would be seen to use its second thread. No settings where there are too few cores.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    if not 1 < threads <= len(cores):
+        yield {}
+        return
+    os.sched_setaffinity(0, cores[:1])
+    try:
+        # ONNX Runtime counts cores from 1, and leaves the calling thread alone.
+        yield {"session.intra_op_thread_affinities": ";".join(str(core + 1) for core in cores[1:threads])}
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def time_in_turn(

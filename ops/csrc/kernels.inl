@@ -56,6 +56,8 @@ void correlate_row(const PlanView& p, size_t rank, const float* x, float* offset
   }
 }
 
+constexpr size_t kAhead = 2048;  // bytes; by itself the processor asks for factors beyond its second-level cache too late
+
 // T is the type that the factors are packed in.
 template <int S, typename T>
 DEEPTHIN_INLINE const T* band_row_chunk(const T* packed, const float* offsets, size_t stride, size_t n, size_t ranks,
@@ -65,6 +67,9 @@ DEEPTHIN_INLINE const T* band_row_chunk(const T* packed, const float* offsets, s
     const float* c = offsets + j * stride;
     for (size_t k = 0; k < count; ++k, c += n, packed += S * W) {
       const Vec value = load(c);
+      DEEPTHIN_UNROLL
+      for (size_t line = 0; line < S * W * sizeof(T); line += 64)
+        __builtin_prefetch(reinterpret_cast<const char*>(packed) + line + kAhead);
       DEEPTHIN_UNROLL
       for (int s = 0; s < S; ++s) acc[s] += load(packed + s * W) * value;
     }

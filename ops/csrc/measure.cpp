@@ -64,10 +64,19 @@ struct Measured {
   int32_t transformed, lanes;            // whether the correlation is a transform, and rows lie in lanes
 };
 
-// The same by counting: about as many vector multiply-adds as take as long.
-struct Estimate {
-  double correlation, band;
+// The same by counting, of the rows that are taken one after the other or of the blocks of rows: how many there are, and
+// about as many vector multiply-adds as take as long.
+struct Work {
+  double calls, taps, transforms, band;
 };
+struct Estimate {
+  Work rows, blocks;
+};
+
+Work work_of(double calls, const PathCosts& costs) {
+  const double correlation = calls * costs.correlation;
+  return {calls, costs.transformed ? 0 : correlation, costs.transformed ? correlation : 0, calls * costs.band};
+}
 
 // The correlation alone of one block of rows.
 class Correlation {
@@ -164,9 +173,26 @@ DEEPTHIN_EXPORT int32_t deepthin_estimate_products(const Shape* shape, int64_t r
       const PathCosts row = estimate(kernels, Q, R, columns, ranks, false);
       const PathCosts block = estimate(kernels, Q, R, columns, ranks, true);
       const size_t over = wanted % kernels.lanes, fewest = fewest_lanes(kernels, row, block);
-      const double single = over < fewest ? double(over) : 0, blocks = double(wanted / kernels.lanes + (over >= fewest));
-      found[i] = {single * row.correlation + blocks * block.correlation, single * row.band + blocks * block.band};
+      const size_t alone = wanted < fewest ? wanted : over < fewest ? over : 0;
+      found[i] = {work_of(double(alone), row), work_of(double(chunks_of(wanted - alone, kernels.lanes)), block)};
     }
+    return 0;
+  } catch (const std::exception& problem) {
+    std::snprintf(error, kErrorSize, "%s", problem.what());
+    return -1;
+  }
+}
+
+// Bytes that a session's operator keeps of such a matrix, beside the factors that the runtime holds: as float, or in half
+// precision where that is said.
+DEEPTHIN_EXPORT int32_t deepthin_kept_bytes(const Shape* shape, int32_t half_Xf, int32_t half_Wf, int64_t* found,
+                                            char* error) {
+  try {
+    const size_t m = checked(shape->m), n = checked(shape->n), r = checked(shape->r);
+    const std::vector<float> Xf = values(m * r), Wf = values(r * n);
+    const Plan plan(choose_kernels(), checked(shape->Q), checked(shape->R), m, n, r, Xf.data(), Wf.data(),
+                    {half_Xf != 0, half_Wf != 0});
+    *found = int64_t(plan.bytes());
     return 0;
   } catch (const std::exception& problem) {
     std::snprintf(error, kErrorSize, "%s", problem.what());

@@ -15,8 +15,12 @@ namespace {
 // Longer signals would leave every cache at every level.
 constexpr size_t kMostTransformed = size_t{1} << 17;
 
-// Vector multiply-adds that take as long as what a row or a block of rows needs for a vector of factors, or for an output.
-constexpr double kRowEntry = 1.5, kRowOutput = 5, kLaneEntry = 1, kLaneOutput = 18;
+// What an operation of a row, or of a block of rows, takes by that of a block's entry: of taps, of a transform, for a vector
+// of factors and for an output. Measured with AVX2 (`deepthin bench paths`, ops/costs.py).
+struct Weights {
+  double tap, transform, entry, output;
+};
+constexpr Weights kRow{1.6, 1.1, 1.5, 5}, kLanes{1.4, 1.15, 1, 18};
 
 double entries_of(size_t Q, size_t R, size_t n, size_t r) {
   return double(r) * (double(Q) * double(R) / double(n) + double(R));
@@ -27,16 +31,17 @@ double entries_of(size_t Q, size_t R, size_t n, size_t r) {
 PathCosts estimate(const Kernels& kernels, size_t Q, size_t R, size_t n, size_t r, bool in_lanes, bool narrow) {
   const size_t lanes = kernels.lanes, offsets = Q + n - 1;
   const ForcedPath forced = ForcedPath::from_environment();
+  const Weights& weights = in_lanes ? kLanes : kRow;
   PathCosts costs{};
-  costs.correlation = double(r * n) * double(Q) / (in_lanes ? 1 : double(lanes));
+  costs.correlation = weights.tap * double(r * n) * double(Q) / (in_lanes ? 1 : double(lanes));
   if (offsets <= kMostTransformed) {
-    const double fft = Fft::operations(offsets, lanes, in_lanes ? Fft::Lanes::kRows : Fft::Lanes::kAcross, r);
+    const Fft::Lanes use = in_lanes ? Fft::Lanes::kRows : Fft::Lanes::kAcross;
+    const double fft = weights.transform * Fft::operations(offsets, lanes, use, r);
     costs.transformed = forced.fft.value_or(fft < costs.correlation);
     if (costs.transformed) costs.correlation = fft;
   }
   const double padding = narrow ? 1 : double(round_up(n, lanes)) / double(n), entries = entries_of(Q, R, n, r);
-  costs.band = in_lanes ? entries * kLaneEntry + double(R) * kLaneOutput
-                        : entries * padding / double(lanes) * kRowEntry + double(R) * kRowOutput;
+  costs.band = entries * (in_lanes ? 1 : padding / double(lanes)) * weights.entry + double(R) * weights.output;
   return costs;
 }
 
@@ -115,6 +120,19 @@ PlanCosts Plan::costs(bool in_lanes) const {
                 double(packed_half_.size() * sizeof(uint16_t)) +
                 double((narrow() ? view_.r * view_.m : packed_.size()) * sizeof(float));
   return costs;
+}
+
+size_t Plan::bytes() const {
+  size_t total = 0;
+  const auto add = [&](const auto& values) { total += values.size() * sizeof(values[0]); };
+  for (const auto* values : {&taps_, &packed_, &ranks_, &own_Xf_, &own_Wf_}) add(*values);
+  add(first_output_);
+  add(packed_half_);
+  add(packed_offset_);
+  add(packed_output_);
+  add(position_);
+  for (const auto* fft : {&row_fft_, &rows_fft_}) total += *fft ? (*fft)->bytes() : 0;
+  return total;
 }
 
 void Plan::find_outputs(const float* Wf) {

@@ -59,6 +59,8 @@ class Plan {
   size_t work() const { return work_; }
 
   PlanCosts costs(bool lanes) const;
+  // What the plan keeps, beside the factors that the runtime holds.
+  size_t bytes() const;
   size_t fewest_lanes() const { return fewest_lanes_; }
 
  private:

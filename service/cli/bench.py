@@ -20,8 +20,9 @@ def delegate(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("deepthin bench", description=f"Benchmarks: {_HELP}.")
     parser.add_argument(
         "benchmark",
-        choices=("kernels", "recurrent", "formats", "models", "coders", "compression"),
-        help="kernels: DeepThin matrices against ONNX Runtime's own; recurrent: GRU and LSTM layers; "
+        choices=("kernels", "paths", "recurrent", "formats", "models", "coders", "compression"),
+        help="kernels: DeepThin matrices against ONNX Runtime's own; paths: the ways to a product, "
+        "and the one that is chosen; recurrent: GRU and LSTM layers; "
         "formats: the other stored matrices; models: whole networks, the paper's two; "
         "coders: size and speed of the entropy coders; compression: the table of all methods at several sizes (hours)",
     )
@@ -34,9 +35,10 @@ def delegate(argv: Sequence[str]) -> int:
         from models import speed
 
         return speed.main(argv[1:])
-    from ops.benchmarks import coders, formats, kernels, recurrent
+    from ops.benchmarks import coders, formats, kernels, paths, recurrent
 
     benchmarks = {
-        "kernels": kernels.main, "recurrent": recurrent.main, "formats": formats.main, "coders": coders.main
+        "kernels": kernels.main, "paths": paths.main, "recurrent": recurrent.main, "formats": formats.main,
+        "coders": coders.main,
     }  # fmt: skip
     return benchmarks[chosen](list(argv[1:]))

@@ -1,15 +1,17 @@
 """The benchmarks run and say what they promise; how fast they find things is no concern of a test."""
 
 import json
+import os
 from pathlib import Path
 from xml.etree import ElementTree
 
 import onnxruntime as ort
 import pytest
 
-from ops.benchmarks import coders, formats, kernels, recurrent
+from ops.benchmarks import coders, formats, kernels, paths, recurrent
 from ops.benchmarks.kernels_page import render
 from ops.benchmarks.kernels_row import FP32, Row
+from ops.benchmarks.timing import cores_of_their_own
 from ops.layout import Geometry
 from ops.measure import MeasureError, estimate_products, measure_product
 
@@ -46,8 +48,7 @@ def test_json_rows(capsys: pytest.CaptureFixture[str]) -> None:
     }
     every = {(size, batch, other) for size in (0.1, 0.05) for batch in (1, 9) for other in others}
     assert found["warm", 1] == found["warm", 2] == found["cold", 1] == every
-    ways = {"direct,rows", "direct,lanes", "fft,rows", "fft,lanes", "roofline"}
-    assert {(size, batch, way) for size in (0.1, 0.05) for batch in (1, 9) for way in ways} <= found["kernel", 1]
+    assert {(size, batch, "roofline") for size in (0.1, 0.05) for batch in (1, 9)} <= found["kernel", 1]
 
 
 @pytest.mark.usefixtures("small")
@@ -84,9 +85,51 @@ def test_a_target_that_is_missed_is_shown_so() -> None:
 def test_a_path_is_forced_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEEPTHIN_OPS_PATH", "fft")
     geometry = Geometry(64, 64, 373, 11)
-    with kernels.forced("direct"):
+    with paths.forced("direct"):
         assert not measure_product(geometry, 1).transformed
     assert measure_product(geometry, 1).transformed
+
+
+def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    real = paths.measure
+    monkeypatch.setattr(paths, "measure", lambda *_: real((64,), (0.1, 0.05, 0.001), (1, 9), 1))
+    page = tmp_path / "performance.md"
+    page.write_text("<!-- paths: begin (written by `deepthin bench paths --write docs`) -->\n<!-- paths: end -->\n")
+    assert paths.main(["--json", "--write", str(tmp_path)]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["size"], row["batch"]) for row in rows] == [(0.1, 1), (0.1, 9), (0.05, 1), (0.05, 9)]
+    for row in rows:
+        assert row["slower"] == pytest.approx(row["seconds"] / row["best_seconds"])
+        assert {row["path"], row["best"]} <= set(paths.FIXED)
+    assert "| 64 | 9 |" in page.read_text()
+    assert paths.main(["--quick"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2 + len(rows)
+
+
+def test_ways_that_are_too_slow_are_counted() -> None:
+    def row(slower: float) -> paths.Row:
+        return paths.Row(
+            Q=512, batch=4, size=0.0195, n=53, path="direct,rows", seconds=slower, best="fft,rows", best_seconds=1.0,
+            slower=slower,
+        )  # fmt: skip
+
+    text = paths.render([row(1.09), row(1.3)])
+    assert "Of 2 products, 1 took more than 10% longer" in text
+    assert "1.30 times as long (512 x 512, batch 4, 0.0195: direct,rows instead of fft,rows)" in text
+
+
+def test_threads_get_cores_and_give_them_back() -> None:
+    before = os.sched_getaffinity(0)
+    with cores_of_their_own(1) as config:
+        assert config == {} and os.sched_getaffinity(0) == before
+    with cores_of_their_own(len(before) + 1) as config:
+        assert config == {}
+    if len(before) > 1:
+        with cores_of_their_own(2) as config:
+            first, second = sorted(before)[:2]
+            assert os.sched_getaffinity(0) == {first}
+            assert config == {"session.intra_op_thread_affinities": str(second + 1)}
+    assert os.sched_getaffinity(0) == before
 
 
 def test_what_cannot_be_measured_is_refused() -> None:

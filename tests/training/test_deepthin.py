@@ -4,19 +4,25 @@ import copy
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra `train`)")
 
 from models.compression.deepthin import factorise
 from models.families.base import linear
 from models.families.deepspeech import Gru
+from models.training.cli import initial_network
 from models.training.config import ConfigError
 from models.training.deepthin import DeepThinWeight, parametrize_by_factors, worthwhile
 from models.training.network import compress, sizes, weight_names
-from ops import training
+from models.training.soft_targets import load_run
+from models.training.trainer import saved_network
+from ops import fastest, training
+from ops.costs import CostModel
 from ops.errors import GeometryError, LibraryMissingError
 from ops.layout import Geometry, inverse_relayout, reconstruct, solve
-from tests.training.support import config, network
+from tests.training.support import config, network, noise_cache
+from tests.training.test_trainer import TRAIN, trainer
 
 
 @pytest.mark.parametrize("geometry", [solve(64, 48, 0.1), solve(30, 77, 0.2, 2), Geometry(10, 6, 13, 5, 3)])
@@ -209,3 +215,27 @@ def test_the_last_matching_rule_decides():
     assert "output.weight" in names
     assert "hidden.0.weight" not in names
     assert "hidden.0.weight" in weight_names(network(config("tfkaldi")))
+
+
+def test_the_geometry_of_least_time_is_chosen_once(tmp_path, monkeypatch):
+    """A run goes on, and is loaded, with the geometry that it was started with, whatever the processor there is."""
+    only_band, only_correlation = (0.0, 0.0, 0.0, 1e-9), (0.0, 1e-9, 1e-9, 0.0)
+    settings = config("tfkaldi", compress=[{"pattern": "hidden.*.weight", "size": 0.3, "rank": "fastest"}], train=TRAIN)
+    monkeypatch.setattr(fastest, "cost_model", lambda: CostModel(only_band, only_band))
+    first = initial_network(settings)
+    shapes = {name: value.shape for name, value in first.state_dict().items()}
+    cache = noise_cache(tmp_path)
+    started = trainer(tmp_path / "run", cache, settings)
+    assert {name: value.shape for name, value in started.net.state_dict().items()} == shapes
+    started.save()
+    monkeypatch.setattr(fastest, "cost_model", lambda: CostModel(only_correlation, only_correlation))
+    assert {name: value.shape for name, value in initial_network(settings).state_dict().items()} != shapes
+    again = initial_network(settings, saved_network(tmp_path / "run"))
+    assert {name: value.shape for name, value in again.state_dict().items()} == shapes
+    assert {name: value.shape for name, value in load_run(tmp_path / "run").state_dict().items()} == shapes
+    assert saved_network(tmp_path / "none") is None
+
+
+def test_other_methods_choose_no_rank_by_time():
+    with pytest.raises(ValidationError, match="low-rank cannot choose its rank"):
+        config("tfkaldi", compress=[{"pattern": "*weight", "method": "low-rank", "rank": "fastest"}])
