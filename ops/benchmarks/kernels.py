@@ -8,6 +8,7 @@ with what the processor's multiply-adds and memory allow. How sessions are timed
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -113,7 +114,7 @@ def _sessions(
     rng = np.random.default_rng(0)
     weight = rng.standard_normal((side, side), np.float32)
     # Two threads share caches that cannot be emptied at once by one: cold calls are of one.
-    caches: dict[str, Callable[..., list[float]]] = {"warm": time_in_turn} | (
+    caches: dict[str, Callable[..., list[float]]] = {"warm": partial(time_in_turn, threads=threads)} | (
         {"cold": time_cold} if threads == 1 else {}
     )
     ready = [

@@ -21,6 +21,8 @@ from ops.library import session
 
 Float = NDArray[np.float32]
 
+_PAUSE = 0.12
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
@@ -63,7 +65,8 @@ def compare(
             x = rng.standard_normal((batch, side), np.float32)
             baseline = bound_call(dense, x, side)
             for place, candidate in enumerate(candidates):
-                seconds, baseline_seconds = time_in_turn([bound_call(candidate, x, side), baseline], rounds)
+                calls = [bound_call(candidate, x, side), baseline]
+                seconds, baseline_seconds = time_in_turn(calls, rounds, threads=count)
                 yield (
                     place,
                     {
@@ -83,9 +86,8 @@ def compare(
 def cores_of_their_own(threads: int) -> Iterator[dict[str, str]]:
     """Settings of sessions whose threads each run on another core, with the calling thread on the first one.
 
-    A thread that is woken while one of another session still waits for work on the other core starts behind the thread
-    that woke it, on the same core, until the system moves it: with sessions in turn that is most of the time, and none
-    of them would be seen to use its second thread. No settings where there are too few cores.
+    A thread that is woken while something runs on the other core starts behind the thread that woke it, on the same
+    core, until the system moves it. No settings where there are too few cores.
     """
     cores = sorted(os.sched_getaffinity(0))
     if not 1 < threads <= len(cores):
@@ -100,17 +102,25 @@ def cores_of_their_own(threads: int) -> Iterator[dict[str, str]]:
 
 
 def time_in_turn(
-    calls: Sequence[Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+    calls: Sequence[Callable[[], object]],
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+    *,
+    threads: int = 1,
 ) -> list[float]:
     """Median seconds of a call, for each of the calls, by a clock.
 
-    ``time.thread_time`` is one for sessions of one thread on a machine that does other things as well.
+    ``time.thread_time`` is one for sessions of one thread on a machine that does other things as well. Sessions of more
+    ``threads`` take fewer and longer turns, with a pause before each: the threads of the session before wait for
+    further work for some hundredths of a second, and keep their cores busy with it.
     """
     times: list[list[float]] = [[] for _ in calls]
-    for _ in range(rounds):
+    for _ in range(rounds if threads == 1 else -(-rounds // 3)):
         for call, found in zip(calls, times, strict=True):
-            _times(call, 0.003, clock)
-            found.extend(_times(call, 0.005, clock))
+            if threads > 1:
+                time.sleep(_PAUSE)
+            _times(call, 0.003 * threads, clock)
+            found.extend(_times(call, 0.005 if threads == 1 else 0.015, clock))
     return [median(found) for found in times]
 
 
