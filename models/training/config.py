@@ -85,6 +85,13 @@ class CrfTable(_Table):
     )
 
 
+class SearchTable(_Table):
+    """`[search]`: how wide the package's decoder searches; a small network's doubts make a wide search slow."""
+
+    beam: float = Field(16.0, gt=0, description="natural logs that a hypothesis may be behind the best one")
+    max_active: int = Field(3000, gt=0, description="most hypotheses kept from frame to frame")
+
+
 class CompressRule(_Table):
     """One `[[compress]]` rule: the last rule whose pattern matches a weight's name decides."""
 
@@ -127,6 +134,7 @@ class TrainingConfig(_Table):
     train: TrainTable = TrainTable()  # type: ignore[call-arg]
     distill: DistillTable | None = None
     crf: CrfTable | None = None
+    search: SearchTable = SearchTable()  # type: ignore[call-arg]
     compress: tuple[CompressRule, ...] = ()
 
     @property

@@ -38,9 +38,8 @@ from ops.measure import kept_bytes
 Array = npt.NDArray[np.float32]
 OPSET = 17
 # Tuned on held-out utterances of the training corpora, never on the evaluation sets; see docs/accuracy.md.
-_SEARCH: dict[str, float | int | bool | str] = {"beam": 16.0, "max_active": 3000}
-_OF_CTC = {"lm_weight": 1.1, "word_score": -0.4, "prior_scale": 0.7, **_SEARCH}
-_OF_CTC_CRF = {"lm_weight": 1.1, "word_score": -0.2, "prior_scale": 0.3, **_SEARCH}
+_OF_CTC = {"lm_weight": 1.1, "word_score": -0.4, "prior_scale": 0.7}
+_OF_CTC_CRF = {"lm_weight": 1.1, "word_score": -0.2, "prior_scale": 0.3}
 _END = np.iinfo(np.int64).max
 
 
@@ -274,6 +273,11 @@ def log_priors(config: TrainingConfig, net: AcousticNet, runs: Path) -> tuple[fl
     return tuple(round(float(value), 4) for value in np.log(frames.mean(axis=0) + 1e-8))
 
 
+def _decoder(config: TrainingConfig) -> dict[str, float | int | bool | str]:
+    weights = _OF_CTC if config.crf is None else _OF_CTC_CRF
+    return {**weights, "beam": config.search.beam, "max_active": config.search.max_active}
+
+
 def package(
     config: TrainingConfig, net: AcousticNet, folder: Path, *, graph: str | None = None, priors: Sequence[float] = ()
 ) -> ModelPackage:
@@ -295,7 +299,7 @@ def package(
         right_context=net.right_context,
         states=states,
         graph=graph,
-        decoder=(_OF_CTC if config.crf is None else _OF_CTC_CRF) if priors else {},
+        decoder=_decoder(config) if priors else {},
         log_priors=tuple(priors),
         weights=Weights(
             parameters=parameters,

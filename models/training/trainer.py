@@ -187,7 +187,7 @@ class Trainer:
         if not path.is_file():
             return False
         state = torch.load(path, map_location=self.device, weights_only=True)
-        if state["config"] != self.config.model_dump(mode="json"):
+        if TrainingConfig.model_validate(state["config"]) != self.config:
             raise ConfigError(f"{path} was made with another configuration; choose another folder or remove it")
         self.net.load_state_dict(state["net"])
         self.average = state["average"]

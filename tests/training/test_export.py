@@ -61,12 +61,13 @@ def test_half_a_recurrent_layer_cannot_be_compressed():
 
 @pytest.mark.parametrize("size", [None, 0.3])
 def test_the_package_says_what_it_holds(tmp_path, size):
-    settings = config("tfkaldi", size, parent="tiny-parent")
+    settings = config("tfkaldi", size, parent="tiny-parent", search={"max_active": 700})
     net = network(settings)
     written = package(settings, net, tmp_path, graph="english", priors=[-1.0] * net.units)
     manifest = ModelPackage.load(tmp_path / "tiny").manifest
     assert manifest == written.manifest
     assert manifest.decoder["prior_scale"] > 0
+    assert (manifest.decoder["beam"], manifest.decoder["max_active"]) == (16, 700)
     assert manifest.method == ("dense" if size is None else "deepthin")
     stored = sum(p.numel() for p in net.parameters())
     assert manifest.weights.parameters == stored
