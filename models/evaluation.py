@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,14 +65,26 @@ def read_corpus(folder: Path | str, limit: int | None = None) -> list[Utterance]
     table = Path(folder) / "manifest.tsv"
     try:
         with table.open(encoding="utf-8", newline="") as file:
-            utterances = list(_rows(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE), table))
+            return parse_corpus(file, table)[:limit]
     except OSError as error:
         raise CorpusError(f"{folder} is not a corpus: {table.name} cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise CorpusError(f"{table} is not UTF-8 text") from error
+
+
+def parse_corpus(lines: Iterable[str], table: Path) -> list[Utterance]:
+    """The utterances in the lines of `table`, of which only the name is used; see `read_corpus`.
+
+    Raises:
+        CorpusError: a column missing, or no utterances.
+    """
+    try:
+        utterances = list(_rows(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE), table))
+    except csv.Error as error:
+        raise CorpusError(f"{table} is not a table: {error}") from error
     if not utterances:
         raise CorpusError(f"{table} lists no utterances")
-    return utterances[:limit]
+    return utterances
 
 
 def evaluate(

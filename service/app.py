@@ -21,6 +21,7 @@ from service.downloads import StreamPacker
 from service.hosts import ANY, HostMiddleware
 from service.hub import Hub
 from service.jobs.courtesy import Courtesy
+from service.jobs.inspection import INSPECTOR
 from service.jobs.service import JobService
 from service.jobs.supervisor import WORKER
 from service.jobs.uploads import body_limit
@@ -36,7 +37,11 @@ from service.transcription import Transcriber
 
 
 def create_app(
-    settings: Settings | None = None, registry: CollectorRegistry | None = None, *, worker: Sequence[str] = WORKER
+    settings: Settings | None = None,
+    registry: CollectorRegistry | None = None,
+    *,
+    worker: Sequence[str] = WORKER,
+    inspector: Sequence[str] = INSPECTOR,
 ) -> FastAPI:
     """An application with its own models, queue and metrics.
 
@@ -44,6 +49,7 @@ def create_app(
         settings: without them, those of the environment.
         registry: where the metrics are registered; without it, a new one.
         worker: the command that does one compression job; the job's id is put behind it.
+        inspector: the command that looks into an upload; its folder is put behind it.
 
     Raises:
         LibraryMissingError, LibraryMismatchError: the operator library cannot be used, so that no model could.
@@ -84,7 +90,7 @@ def create_app(
             load=partial(load, threads=settings.session_threads),
         )
         keeper = ModelKeeper(settings.home / "models", store, hub)
-        service = JobService(settings, hub, keeper, instruments, courtesy, worker=worker)
+        service = JobService(settings, hub, keeper, instruments, courtesy, worker=worker, inspector=inspector)
         app.state.hub = hub
         app.state.keeper = keeper
         app.state.jobs = service

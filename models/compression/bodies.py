@@ -72,15 +72,33 @@ def reads(node: NodeProto) -> set[str]:
 
 def flatten_names(graph: GraphProto) -> None:
     """Give every value a name of its own and hoist all initialisers of bodies to the outermost graph, in place."""
-    taken = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    used = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
     for node in graph.node:
-        taken.update(node.output)
+        used.update(node.output)
+    taken = _Names(used)
     if all(not inner_graphs(node) for node in graph.node):
         return
     known = {_bits(tensor): tensor.name for tensor in graph.initializer if _size(tensor) >= _SHARED}
     for node in graph.node:
         for inner in inner_graphs(node):
             _flatten(graph, inner, {}, taken, known)
+
+
+class _Names:
+    """Names that are taken; bodies may have thousands of values of one name."""
+
+    def __init__(self, taken: set[str]) -> None:
+        self._taken = taken
+        self._numbers: dict[str, int] = {}
+
+    def fresh(self, wish: str) -> str:
+        """`wish` or, if that is taken, the same with a number behind it."""
+        name = wish
+        while name in self._taken:
+            self._numbers[wish] = number = self._numbers.get(wish, 0) + 1
+            name = f"{wish}.{number}"
+        self._taken.add(name)
+        return name
 
 
 def _places(graph: GraphProto, top: int | None, loops: int) -> Iterator[Place]:
@@ -92,17 +110,13 @@ def _places(graph: GraphProto, top: int | None, loops: int) -> Iterator[Place]:
 
 
 def _flatten(
-    root: GraphProto, graph: GraphProto, outer: Mapping[str, str], taken: set[str], known: dict[bytes, str]
+    root: GraphProto, graph: GraphProto, outer: Mapping[str, str], taken: _Names, known: dict[bytes, str]
 ) -> None:
     names = dict(outer)
 
     def define(name: str) -> str:
-        fresh, number = name, 1
-        while fresh in taken:
-            fresh, number = f"{name}.{number}", number + 1
-        taken.add(fresh)
-        names[name] = fresh
-        return fresh
+        names[name] = taken.fresh(name)
+        return names[name]
 
     for value in graph.input:
         value.name = define(value.name)

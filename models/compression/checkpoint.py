@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,7 @@ CONFIG_NAME: Final = "config.toml"
 
 _MAX_MANIFEST: Final = 1 << 20
 _MAX_NODES: Final = 200_000
+_MAX_CALLS: Final = 100  # functions that call each other, one inside the other
 
 
 class CheckpointError(CompressionError):
@@ -104,6 +106,7 @@ def check(model: onnx.ModelProto) -> None:
             raise CheckpointError(f"the network has more than {_MAX_NODES} nodes")
         if graph.sparse_initializer:
             raise CheckpointError("the network has sparse initialisers, which are not supported: make them dense")
+    _check_functions(model)
     for tensor in _tensors(model):
         _check_tensor(tensor)
     try:
@@ -157,6 +160,36 @@ def _with_files(archive: Archive, name: str, max_bytes: int) -> onnx.ModelProto:
     take_in(_tensors(model), lambda location: archive.read(folder + location, max_bytes), max_bytes)
     check(model)
     return model
+
+
+def _check_functions(model: onnx.ModelProto) -> None:
+    """See that functions, put in the place of their calls, come to an end and to no giant network."""
+    functions = {(function.domain, function.name): function for function in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+    open_calls: list[tuple[str, str]] = []
+
+    def size(nodes: Iterable[onnx.NodeProto]) -> int:
+        calls = Counter((node.domain, node.op_type) for node in _nodes(nodes))
+        return sum(count * (function_size(call) if call in functions else 1) for call, count in calls.items())
+
+    def function_size(call: tuple[str, str]) -> int:
+        if call in open_calls or len(open_calls) > _MAX_CALLS:
+            raise CheckpointError(f"function {call[1]!r} of the network calls itself, or others too many times over")
+        if call not in sizes:
+            open_calls.append(call)
+            sizes[call] = size(functions[call].node)
+            open_calls.pop()
+        return sizes[call]
+
+    if functions and size(model.graph.node) > _MAX_NODES:
+        raise CheckpointError(f"the network has more than {_MAX_NODES} nodes once its functions are put in place")
+
+
+def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    for node in nodes:
+        yield node
+        for inner in inner_graphs(node):
+            yield from _nodes(inner.node)
 
 
 def _looks_like(data: bytes) -> str:

@@ -10,20 +10,26 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-import numpy as np
 import onnx
 
-from models.compression import chains, checkpoint, parity, stages
+from models.compression import chains, parity, stages
 from models.compression.base import Array, Compressed, CompressionError, Plan, relative_error
 from models.compression.calibrate import FEW_ROWS, MAX_ROWS, Calibrator
 from models.compression.compressing import approximated, compress_layer, stored_weight, stored_weights
 from models.compression.evaluating import evaluate_job
 from models.compression.export import export
 from models.compression.feeds import inputs_for, random_feeds
+from models.compression.inspecting import (
+    NO_FRONT_END,
+    check_fine_tuning,
+    check_front_end,
+    check_sizes,
+    inspect,
+    require_training,
+)
 from models.compression.joined import split
 from models.compression.listening import AudioInputs, CtcInputs, MoonshineInputs
 from models.compression.network import Network, find, with_weights
-from models.compression.normalise import normalise
 from models.compression.packaging import Result, load_result, pack_result
 from models.compression.planning import plans
 from models.compression.recordings import Corpora, feeds
@@ -31,17 +37,12 @@ from models.compression.registry import method
 from models.compression.spec import CompressionSpec
 from models.features import FrontEnd
 from models.package import Manifest, ModelPackage, parse_manifest
-from ops import library
-from ops.errors import DeepThinError
 
 ORIGINAL: Final = "model.onnx"
 _NETWORK: Final = "network.onnx"
 _MANIFEST: Final = "manifest.json"
 _FILES: Final = "files"
 _QUANTISED: Final = "quantised.json"
-_NO_FRONT_END: Final = (
-    "calibration needs to know how recordings go into the network: give front_end, or a model package"
-)
 _RANDOM_RUNS: Final = 4
 _PARITY_RUNS: Final = 8
 
@@ -143,7 +144,7 @@ class Job:
     def calibration_feeds(self) -> list[dict[str, Array]]:
         """What goes into the network for the calibration recordings."""
         if self.inputs is None:
-            raise CompressionError(_NO_FRONT_END)
+            raise CompressionError(NO_FRONT_END)
         folders = [self.calibration.folder(name) for name in self.spec.calibration]
         return feeds(folders, self.inputs, seconds=self.spec.calibration_seconds)[0]
 
@@ -178,22 +179,9 @@ class Job:
 
     def _validate(self, report: Report) -> None:
         folder = self.stages.begin("validate")
-        read = checkpoint.read(self.folder)
-        checkpoint.values_are_finite(read.model)
-        report(0.4, "the checkpoint is well formed")
-        normalised = normalise(read.model)
-        network = find(normalised.model)
-        for model in (read.model, network.model):
-            try:
-                library.session(model.SerializeToString(), threads=self.threads)
-            except DeepThinError:
-                raise
-            except Exception as error:  # ONNX Runtime's exceptions share no base class.
-                message = str(error).splitlines()[0]
-                raise checkpoint.CheckpointError(f"ONNX Runtime cannot open the network: {message}") from error
-        for layer in network.layers:
-            if not np.isfinite(network.weight(layer)).all():
-                raise checkpoint.CheckpointError(f"{layer.name} holds values that are not finite")
+        found = inspect(self.folder, threads=self.threads)
+        read, normalised, network = found.read, found.normalised, found.network
+        report(0.6, "the checkpoint is well formed")
         stages.write(folder / ORIGINAL, read.model.SerializeToString())
         stages.write(folder / _NETWORK, network.model.SerializeToString())
         stages.write_json(folder / "half.json", sorted(normalised.half))
@@ -205,18 +193,14 @@ class Job:
         if read.manifest is not None:
             stages.write_json(folder / _MANIFEST, read.manifest.model_dump(mode="json"))
         report(0.8, f"{len(network.layers)} weights can be compressed")
+        check_sizes(found, self.spec)
+        check_front_end(found, self.spec)
+        check_fine_tuning(found, self.spec)
         # What is wrong with the corpora or the front end shall come out now, not in an hour.
         for name in self.spec.calibration:
             self.calibration.folder(name)
         for name in self.spec.evaluation:
             self.evaluation.folder(name)
-        if self.inputs is None and self.spec.calibration:
-            raise CompressionError(_NO_FRONT_END)
-        if self.spec.fine_tune is not None:
-            _require_training()
-            from models.training.onnx_net import OnnxNet
-
-            OnnxNet(network.model)
 
     def _plan(self, report: Report) -> None:
         folder = self.stages.begin("plan")
@@ -284,7 +268,7 @@ class Job:
         folder = self.stages.begin("fine-tune")
         if self.spec.fine_tune is None:
             return
-        fine_tune = _require_training()
+        fine_tune = require_training()
         state = self.state("compress")
         report(0.0, "reading calibration audio")
         given = self.calibration_feeds
@@ -369,13 +353,3 @@ class Job:
 
 def _epoch(part: float, epochs: int, loss: float) -> str:
     return f"fine-tuning, epoch {max(ceil(part * epochs - 1e-6), 1)} of {epochs}, loss {loss:.4f}"
-
-
-def _require_training() -> Any:
-    try:
-        from models.training.finetune import fine_tune
-    except ModuleNotFoundError as error:
-        if error.name and error.name.partition(".")[0] in ("models", "ops"):
-            raise
-        raise CompressionError(f"fine-tuning needs {error.name}: pip install 'deepthin[train]'") from error
-    return fine_tune

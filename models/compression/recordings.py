@@ -13,13 +13,12 @@ from models.compression.base import Array, CompressionError
 from models.compression.listening import AudioInputs
 from models.compression.spec import UPLOAD
 from models.compression.stages import clear
+from models.compression.uploaded import AUDIO, TABLE, check_upload
 from models.errors import CorpusError
 from models.evaluation import read_corpus
 
-TABLE: Final = "manifest.tsv"
 _LONGEST: Final = 3600.0
 _USED: Final = 30.0  # seconds of one recording; more would not go through a network at once on a small box
-_AUDIO: Final = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".webm", ".aiff", ".aac", ".mka", ".mp4"})
 
 
 class Corpora:
@@ -35,7 +34,7 @@ class Corpora:
         """The folder of corpus `name`.
 
         Raises:
-            CorpusError: it is not installed, or a table in it points outside its folder.
+            CorpusError: it is not installed, or not whole.
             CompressionError: nothing was uploaded, or the zip file cannot be used.
         """
         return self._uploaded() if name == UPLOAD else self._installed(name)
@@ -46,6 +45,7 @@ class Corpora:
             archive = self._folder / f"{self._kind}.zip"
             if not archive.is_file():
                 raise CompressionError(f"{self._kind} names {UPLOAD!r}, and no zip file was uploaded for it")
+            check_upload(archive, listed=self._kind == "evaluation")
             draft = target.with_name(f".{self._kind}")
             clear(draft)
             draft.mkdir(parents=True)
@@ -53,12 +53,7 @@ class Corpora:
                 opened.extract(draft)
             draft.rename(target)
         tables = sorted(target.rglob(TABLE))
-        root = tables[0].parent if tables else target
-        if tables:
-            for utterance in read_corpus(root):
-                if not utterance.path.resolve().is_relative_to(target.resolve()):
-                    raise CorpusError(f"{utterance.name} of the uploaded corpus is outside of it: {utterance.path}")
-        return root
+        return tables[0].parent if tables else target
 
 
 def audio_files(folder: Path) -> list[Path]:
@@ -69,7 +64,7 @@ def audio_files(folder: Path) -> list[Path]:
     """
     if (folder / TABLE).is_file():
         return [utterance.path for utterance in read_corpus(folder)]
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _AUDIO and path.is_file())
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO and path.is_file())
     if not files:
         raise CorpusError(f"{folder.name} has neither {TABLE} nor recordings")
     return files

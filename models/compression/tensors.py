@@ -35,6 +35,10 @@ class TensorsError(CompressionError):
     """A safetensors checkpoint or its configuration that cannot be used."""
 
 
+class ConfigError(TensorsError):
+    """A configuration that is missing or cannot be read."""
+
+
 class _Config(BaseModel):
     # The other tables of a training configuration say how the network was trained, which does not matter here.
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -55,13 +59,14 @@ def read_safetensors(path: Path, config: Path) -> tuple[onnx.ModelProto, Manifes
         config: the training configuration (TOML): `name`, `family`, `[front_end]` and the family's dimensions.
 
     Raises:
-        TensorsError: one of the files is missing or damaged, or a tensor is missing, left over, or of another shape.
+        ConfigError: the configuration is missing or wrong.
+        TensorsError: the file is damaged, or a tensor is missing, left over, or of another shape.
     """
     settings = _read_config(config)
     try:
         front_end = FrontEnd.from_dict(settings.front_end)
     except FrontEndError as error:
-        raise TensorsError(f"{config.name}: front_end: {error}") from error
+        raise ConfigError(f"{config.name}: front_end: {error}") from error
     tensors = _Tensors(_read_tensors(path))
     graph = _Graph(tensors)
     if settings.family == "tfkaldi":
@@ -88,22 +93,22 @@ def read_safetensors(path: Path, config: Path) -> tuple[onnx.ModelProto, Manifes
             weights={"parameters": 0, "dense_parameters": 0, "disk_bytes": 0, "resident_bytes": 0},  # type: ignore[arg-type]
         )
     except ValidationError as error:
-        raise TensorsError(f"{config.name}: {error.errors(include_url=False)[0]['msg']}") from error
+        raise ConfigError(f"{config.name}: {error.errors(include_url=False)[0]['msg']}") from error
     return graph.model(logits, front_end.dim), manifest
 
 
 def _read_config(path: Path) -> _Config:
     if not path.is_file():
-        raise TensorsError(f"a .safetensors checkpoint needs its training configuration, {path.name}")
+        raise ConfigError(f"a .safetensors checkpoint needs its training configuration, {path.name}")
     if path.stat().st_size > _LARGEST_CONFIG:
-        raise TensorsError(f"{path.name} is larger than {_LARGEST_CONFIG} bytes")
+        raise ConfigError(f"{path.name} is larger than {_LARGEST_CONFIG} bytes")
     try:
         return _Config.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise TensorsError(f"{path.name} is not TOML: {error}") from error
+        raise ConfigError(f"{path.name} is not TOML: {error}") from error
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_url=False)]
-        raise TensorsError(f"{path.name}: {'; '.join(lines)}") from error
+        raise ConfigError(f"{path.name}: {'; '.join(lines)}") from error
 
 
 def _read_tensors(path: Path) -> dict[str, npt.NDArray[np.float32]]:
@@ -243,4 +248,4 @@ def _gates(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.concatenate([update, reset, new])
 
 
-__all__: Sequence[str] = ("TensorsError", "read_safetensors")
+__all__: Sequence[str] = ("ConfigError", "TensorsError", "read_safetensors")

@@ -14,7 +14,9 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
+
+from service.settings import Settings
 
 # How libraries for arithmetic are told how many threads they may have.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -148,6 +150,25 @@ def worker_environment(threads: int, **extra: str) -> dict[str, str]:
     environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(threads)), **extra}
     environment.pop("DEEPTHIN_API_KEYS", None)
     return environment
+
+
+def worker_settings(settings: Settings) -> dict[str, str]:
+    """The settings that a worker needs, as variables of its environment."""
+    return {
+        "DEEPTHIN_HOME": str(settings.home),
+        "DEEPTHIN_JOB_THREADS": str(settings.job_threads),
+        "DEEPTHIN_JOB_NICE": str(settings.job_nice),
+        "DEEPTHIN_JOB_IDLE": str(settings.job_idle),
+        "DEEPTHIN_JOB_MEMORY_BYTES": str(settings.job_memory_bytes),
+        **({} if settings.data is None else {"DEEPTHIN_DATA": str(settings.data)}),
+    }
+
+
+def messages() -> TextIO:
+    """A worker's standard output for messages alone: whatever else prints there goes to the log from now on."""
+    output = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return output
 
 
 def stand_back(nice: int, *, idle: bool) -> None:

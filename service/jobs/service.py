@@ -25,13 +25,15 @@ from service.errors import (
 from service.hub import Hub
 from service.jobs.corpora import Corpora
 from service.jobs.courtesy import Courtesy
+from service.jobs.fields import CHECKPOINT, SPEC
 from service.jobs.folders import REPORT, RESULT, JobFolders
+from service.jobs.inspection import INSPECTOR, Inspection
 from service.jobs.record import Job, JobState, new_id
 from service.jobs.store import JobStore, NameTakenError, QueueFullError
 from service.jobs.stream import EventStream, EventStreams, server_sent_events
 from service.jobs.submission import check_parts, method_of, read_spec, suggested_name
 from service.jobs.supervisor import WORKER, Supervisor
-from service.jobs.uploads import CHECKPOINT, receive_form
+from service.jobs.uploads import receive_form
 from service.keeper import ModelKeeper
 from service.metrics import Metrics
 from service.settings import Settings
@@ -58,8 +60,9 @@ class JobService:
         courtesy: Courtesy,
         *,
         worker: Sequence[str] = WORKER,
+        inspector: Sequence[str] = INSPECTOR,
     ) -> None:
-        """`worker` is the command that does one job, without the job's id."""
+        """`worker` is the command that does one job, without the job's id; `inspector` looks into an upload."""
         self.stopping = asyncio.Event()
         self.folders = JobFolders(settings.home / "jobs")
         self._settings = settings
@@ -67,6 +70,7 @@ class JobService:
         self._keeper = keeper
         self._metrics = metrics
         self.corpora = Corpora(settings.corpus_folders)
+        self._inspection = Inspection(settings, inspector)
         self._uploads = 0
         self._streams = EventStreams(settings.max_event_streams)
         self._store: JobStore | None = None
@@ -141,7 +145,10 @@ class JobService:
                     self._require_name(spec.name, replace=replace)
                 if spec.host:
                     self._hub.require_room(spec.name if replace else None)
-                parts["spec"].file.unlink()
+                # Corpora that were uploaded are named in it, whether the form did or not.
+                parts[SPEC].file.write_text(spec.model_dump_json(), encoding="utf-8")
+                await self._inspection.require_sound(draft)
+                parts[SPEC].file.unlink()
                 for _ in range(_ATTEMPTS_AT_A_NAME):
                     name = spec.name or await self._free_name(suggested_name(spec, parts[CHECKPOINT].filename))
                     named = spec.model_copy(update={"name": name})

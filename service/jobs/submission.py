@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import mmap
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from pydantic import ValidationError
 
-from models.compression.archive import Archive, ArchiveError
+from models.compression.archive import Archive
 from models.compression.base import CompressionError
 from models.compression.spec import UPLOAD, CompressionSpec, parse_spec
+from models.compression.uploaded import check_upload
 from models.errors import CorpusError
 from models.store import is_model_name
 from service.errors import InvalidParameterError, MissingFileError
 from service.jobs.corpora import Corpora
-from service.jobs.uploads import CHECKPOINT, CONFIG, CORPORA, SPEC, Part
+from service.jobs.fields import CHECKPOINT, CONFIG, CORPORA, SPEC
+from service.jobs.uploads import Part
 from service.keeper import safe_stem
 
 BUDGET: Final = "budget"
@@ -77,15 +80,14 @@ def check_parts(parts: Mapping[str, Part], spec: CompressionSpec, corpora: Corpo
         raise InvalidParameterError(
             "the checkpoint is not an ONNX model, or only the beginning of one", param=CHECKPOINT
         )
-    for name in (*((CHECKPOINT,) if checkpoint.file.suffix == ".zip" else ()), *CORPORA):
+    if checkpoint.file.suffix == ".zip":
+        with _field(CHECKPOINT), Archive(checkpoint.file) as archive:
+            if not any(file.endswith(".onnx") for file in archive.names()):
+                raise InvalidParameterError("the zip file is no model package: it has no .onnx file", param=CHECKPOINT)
+    for name in CORPORA:
         if name in parts:
-            try:
-                with Archive(parts[name].file) as archive:
-                    names = archive.names()
-            except ArchiveError as error:
-                raise InvalidParameterError(f"{name!r}: {error}", param=name) from error
-            if name == CHECKPOINT and not any(file.endswith(".onnx") for file in names):
-                raise InvalidParameterError("the zip file is no model package: it has no .onnx file", param=name)
+            with _field(name):
+                check_upload(parts[name].file, listed=name == "evaluation")
     for name in CORPORA:
         for corpus in getattr(spec, name):
             if corpus == UPLOAD:
@@ -98,6 +100,14 @@ def check_parts(parts: Mapping[str, Part], spec: CompressionSpec, corpora: Corpo
                 corpora(corpus)
             except CorpusError as error:
                 raise InvalidParameterError(str(error), param=f"spec.{name}") from error
+
+
+@contextmanager
+def _field(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (CompressionError, CorpusError) as error:
+        raise InvalidParameterError(f"{name!r}: {error}", param=name) from error
 
 
 def method_of(spec: CompressionSpec) -> str:

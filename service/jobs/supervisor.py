@@ -16,7 +16,7 @@ from typing import Any, Final
 from service.errors import ModelExistsError, TooManyModelsError
 from service.jobs.courtesy import Courtesy
 from service.jobs.folders import LOG, FileLock, JobFolders
-from service.jobs.process import WorkerProcess, worker_environment
+from service.jobs.process import WorkerProcess, worker_environment, worker_settings
 from service.jobs.record import Job, JobState
 from service.jobs.store import JobStore
 from service.jobs.worker import DONE, NOTHING_TO_DO
@@ -146,15 +146,7 @@ class Supervisor:
             return _End(stopped="the folder of the job is gone")
         worker = await WorkerProcess.start(
             (*self.command, job.id, "--parent", str(os.getpid())),
-            environment=worker_environment(
-                self.settings.job_threads,
-                DEEPTHIN_HOME=str(self.settings.home),
-                DEEPTHIN_JOB_THREADS=str(self.settings.job_threads),
-                DEEPTHIN_JOB_NICE=str(self.settings.job_nice),
-                DEEPTHIN_JOB_IDLE=str(self.settings.job_idle),
-                DEEPTHIN_JOB_MEMORY_BYTES=str(self.settings.job_memory_bytes),
-                **({} if self.settings.data is None else {"DEEPTHIN_DATA": str(self.settings.data)}),
-            ),
+            environment=worker_environment(self.settings.job_threads, **worker_settings(self.settings)),
             log=folder / LOG,
             hear=partial(self._hear, job),
         )

@@ -25,15 +25,9 @@ from service.errors import (
     UnknownParameterError,
     UnsupportedCheckpointError,
 )
+from service.jobs.fields import CHECKPOINT, CONFIG, CORPORA, FIELDS, FILES, SPEC
 from service.settings import Settings
 
-CHECKPOINT: Final = "checkpoint"
-SPEC: Final = "spec"
-CONFIG: Final = "config"
-CORPORA: Final = ("calibration", "evaluation")
-FIELDS: Final = (CHECKPOINT, SPEC, CONFIG, *CORPORA)
-
-_FILES: Final = {SPEC: "spec.upload", CONFIG: "config.toml", **{field: f"{field}.zip" for field in CORPORA}}
 _KINDS: Final = (".onnx", ".safetensors", ".zip")
 _PICKLES: Final = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle", ".tar")
 _LARGEST_SPEC = 1 << 18
@@ -203,7 +197,7 @@ class _FormReader:
             )
         if self._field in self._parts:
             raise InvalidParameterError(f"give {self._field!r} once", param=self._field)
-        name = _FILES.get(self._field) or f"{CHECKPOINT}{_kind(self._filename)}"
+        name = FILES.get(self._field) or f"{CHECKPOINT}{_kind(self._filename)}"
         self._target = self._folder / name
         self._output = self._target.open("wb")
         self._size = 0

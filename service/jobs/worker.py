@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ from service import logs
 from service.jobs.corpora import Corpora
 from service.jobs.folders import JobFolders
 from service.jobs.memory import memory_limit
-from service.jobs.process import die_with, stand_back
+from service.jobs.process import die_with, messages, stand_back
 from service.jobs.record import JobState
 from service.jobs.store import JobStore
 from service.settings import Settings
@@ -86,18 +85,11 @@ def main(argv: Sequence[str] | None = None, *, pipeline: Pipeline | None = None)
         if job is None or job.state is not JobState.RUNNING or job.outcome is not None:
             return NOTHING_TO_DO
         stand_back(settings.job_nice, idle=settings.job_idle)
-        with _messages() as messages:
-            _work(_Teller(messages), folders.of(job.id), job.id, job.spec, settings, pipeline)
+        with messages() as output:
+            _work(_Teller(output), folders.of(job.id), job.id, job.spec, settings, pipeline)
     finally:
         lock.release()
     return DONE
-
-
-def _messages() -> TextIO:
-    """The standard output for messages alone: whatever else prints there goes to the log from now on."""
-    messages = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    return messages
 
 
 def _work(

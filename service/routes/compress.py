@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi import APIRouter, Depends, Request, Response
 
 from models.compression.spec import CompressionSpec
+from service.jobs.fields import CHECKPOINT, CONFIG, CORPORA, SPEC
 from service.jobs.service import JobService
-from service.jobs.uploads import CHECKPOINT, CONFIG, CORPORA, SPEC
 from service.routes.parameters import flag, refuse_others
 from service.schemas import ErrorAnswer, JobAnswer, MethodAnswer, OptionsAnswer
 from service.security import require_key

@@ -24,7 +24,7 @@ from service.app import create_app
 from service.settings import Settings
 from tests.load_tests.played import MODELS, Played
 from tests.service.conftest import running
-from tests.service.jobs import WORKER
+from tests.service.jobs import INSPECTOR, WORKER
 
 CLIP = Clip("clip.wav", b"RIFF", "audio/wav")
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
@@ -220,7 +220,7 @@ def test_the_real_application_under_all_three_loads(home: Path):
     )
 
     async def session() -> list[Result]:
-        async with running(create_app(settings, worker=WORKER)) as client:
+        async with running(create_app(settings, worker=WORKER, inspector=INSPECTOR)) as client:
             bench = Bench(client, own_clips(), cores=2, pace=0.02, tell=lambda text: None)
             return [
                 await scenarios.capacity(bench),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from service import hub
 from service.app import create_app
+from service.hosted import ModelState
 from service.settings import Settings
-from tests.service.jobs import WORKER
+from tests.service.jobs import INSPECTOR, WORKER
 
 Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 Compress = Serve
@@ -42,7 +42,7 @@ async def running(app: FastAPI, *, wait: bool = True) -> AsyncIterator[httpx.Asy
     async with app.router.lifespan_context(app):
         if wait:
             async with asyncio.timeout(120):
-                while any(model.state is hub.ModelState.LOADING for model in app.state.hub.models()):
+                while any(model.state is ModelState.LOADING for model in app.state.hub.models()):
                     await asyncio.sleep(0.01)
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=120) as client:
@@ -84,9 +84,9 @@ def compress(settings: Callable[..., Settings]) -> Compress:
     """Start an application whose compression jobs have the fake pipeline."""
 
     @asynccontextmanager
-    async def start(**changes: Any) -> AsyncIterator[httpx.AsyncClient]:
+    async def start(inspector: Sequence[str] = INSPECTOR, **changes: Any) -> AsyncIterator[httpx.AsyncClient]:
         changes = {"models": ("tiny-dense",), "min_free_bytes": 0, "job_nice": 0, "job_idle": False, **changes}
-        async with running(create_app(settings(**changes), worker=WORKER)) as client:
+        async with running(create_app(settings(**changes), worker=WORKER, inspector=inspector)) as client:
             yield client
 
     return start

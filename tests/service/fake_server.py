@@ -11,9 +11,9 @@ from service import logs
 from service.app import create_app
 from service.server import Server
 from service.settings import Settings
-from tests.service.jobs import WORKER
+from tests.service.jobs import INSPECTOR, WORKER
 
 if __name__ == "__main__":
     settings = Settings()
     logs.configure(settings.log_level, settings.log_format)
-    Server(create_app(settings, worker=WORKER), settings).run()
+    Server(create_app(settings, worker=WORKER, inspector=INSPECTOR), settings).run()

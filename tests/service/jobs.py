@@ -15,6 +15,9 @@ import httpx
 # A worker that pretends.
 WORKER = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
 
+# An inspector that looks away: what is posted here is no network.
+INSPECTOR = ("true",)
+
 SPEC: dict[str, Any] = {"name": "made", "method": "dense"}
 ONNX = b"\x08\x08\x3a\x25an onnx file, as far as anybody looks"
 

@@ -20,7 +20,7 @@ from service.jobs.process import WorkerProcess
 from service.metrics import Metrics
 from service.settings import Settings
 from tests.service.conftest import running
-from tests.service.jobs import submit
+from tests.service.jobs import INSPECTOR, submit
 from tests.service.jobs import until as until_job
 from tests.service.test_scheduler import until
 
@@ -116,7 +116,9 @@ async def test_the_service_holds_its_worker(
     note = tmp_path / "pid"
     program = f"import os; open({str(note)!r}, 'w').write(str(os.getpid()) + ' ')\nwhile True: pass"
     app = create_app(
-        settings(models=("tiny-dense",), min_free_bytes=0, job_idle=True), worker=(sys.executable, "-c", program)
+        settings(models=("tiny-dense",), min_free_bytes=0, job_idle=True),
+        worker=(sys.executable, "-c", program),
+        inspector=INSPECTOR,
     )
     async with running(app) as client:
         job = await submit(client)

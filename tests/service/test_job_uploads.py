@@ -25,7 +25,7 @@ from service.jobs import uploads
 from service.jobs.folders import JobFolders
 from service.settings import Settings
 from tests.service.conftest import Compress, assert_error, running
-from tests.service.jobs import ONNX, finished, form, submit, zipped
+from tests.service.jobs import INSPECTOR, ONNX, finished, form, submit, zipped
 
 BOUNDARY = {"content-type": "multipart/form-data; boundary=x"}
 SAFETENSORS = (2).to_bytes(8, "little") + b"{}"
@@ -240,7 +240,7 @@ def post(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Post]:
     home = tmp_path_factory.mktemp("fuzz")
     idle = (sys.executable, "-c", "import time; time.sleep(600)")
     options = Settings(home=home, models=("gone",), max_queued_jobs=10_000, min_free_bytes=0, max_checkpoint_bytes=4096)
-    app: FastAPI = create_app(options, worker=idle)
+    app: FastAPI = create_app(options, worker=idle, inspector=INSPECTOR)
     with asyncio.Runner() as runner:
         context = running(app)
         client = runner.run(context.__aenter__())
