@@ -1,4 +1,4 @@
-"""The hosted models: each with its own state, reason and count of requests that use it."""
+"""Loads hosted models, lends them to requests, and takes them out of memory for others."""
 
 from __future__ import annotations
 
@@ -8,101 +8,25 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 
-from models.errors import UnknownModelError
 from models.memory import return_freed_memory
-from models.package import Manifest, ModelPackage
+from models.package import ModelPackage
 from models.recognisers import Recogniser, try_out
-from models.store import DEFAULT_ALIAS, ModelStore
-from ops.errors import DeepThinError
-from service.errors import ModelNotReadyError, NotTranscribableError, TooManyModelsError
+from models.store import ModelStore
+from service.catalogue import Catalogue
+from service.errors import ModelNotReadyError, NotTranscribableError
+from service.hosted import HostedModel, Lease, ModelState
 from service.memory_budget import MemoryBudget
 from service.metrics import Metrics
-from service.origin import Origin, Placement
 
 logger = logging.getLogger(__name__)
-
-# Family of a network without front end or decoder.
-NETWORK = "network"
 
 Loader = Callable[[Path], Recogniser]
 
 
-class ModelState(StrEnum):
-    """Where a model is in its life; the last two are never loaded, and are here for download.
-
-    One that is unloaded has made room for others and is loaded again when it is asked for.
-    """
-
-    LOADING = "loading"
-    UNLOADED = "unloaded"
-    READY = "ready"
-    FAILED = "failed"
-    UNLOADING = "unloading"
-    STORED = "stored"
-    QUARANTINED = "quarantined"
-
-
-@dataclass(eq=False, slots=True)
-class HostedModel:
-    """One model that clients can name.
-
-    Attributes:
-        name: its name.
-        state: whether it can answer.
-        reason: why it is not ready; empty when it is.
-        package: what is on disk, or None when the package could not be read.
-        recogniser: the loaded model while the state is ready or unloading.
-        load_seconds: seconds that loading took.
-        references: requests that use it now.
-        last_used: when the last of them began, as a number that grows.
-        loading: the task that loads it because it was asked for.
-    """
-
-    name: str
-    state: ModelState = ModelState.LOADING
-    reason: str = ""
-    package: ModelPackage | None = None
-    recogniser: Recogniser | None = None
-    load_seconds: float = 0.0
-    references: int = 0
-    last_used: int = 0
-    loading: asyncio.Task[None] | None = None
-    _idle: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def held(self) -> bool:
-        """Whether the model is here for download alone."""
-        return self.state in (ModelState.STORED, ModelState.QUARANTINED)
-
-    @property
-    def manifest(self) -> Manifest | None:
-        """What the package says, or None when it could not be read."""
-        return None if self.package is None else self.package.manifest
-
-    def fail(self, reason: str) -> None:
-        """Mark the model as unusable, for `reason`."""
-        self.state, self.reason = ModelState.FAILED, reason
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """The right to use a loaded model until the lease is given back.
-
-    Attributes:
-        name: the model's real name.
-        recogniser: the model.
-    """
-
-    name: str
-    recogniser: Recogniser
-
-
-class Hub:
-    """Loads models in the background and lends them to requests."""
+class Hub(Catalogue):
+    """Loads the models of the catalogue in the background and lends them to requests."""
 
     def __init__(
         self,
@@ -114,16 +38,11 @@ class Hub:
         load: Loader,
         memory: MemoryBudget,
     ) -> None:
-        """Host the models `wanted`, or all in `store` when that is empty; `load` turns a folder into a recogniser."""
+        """As for a catalogue; `load` turns a folder into a recogniser, as many as fit into `memory`."""
+        super().__init__(store, metrics, wanted=wanted, max_models=max_models)
         self._memory = memory
         self._uses = itertools.count(1)
-        self._store = store
-        self._metrics = metrics
         self._load_recogniser = load
-        self._max_models = max_models
-        self._models: dict[str, HostedModel] = {}
-        self._wanted = wanted
-        self.default_name: str | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -142,35 +61,6 @@ class Hub:
         """Whether the default model can answer."""
         model = self._models.get(self.default_name or "")
         return model is not None and model.state is ModelState.READY
-
-    def models(self) -> list[HostedModel]:
-        """All models, the default first."""
-        return sorted(self._models.values(), key=lambda model: model.name != self.default_name)
-
-    def get(self, name: str) -> HostedModel:
-        """The hosted model `name`, which may be the alias `default`.
-
-        Raises:
-            UnknownModelError: no such model is hosted.
-        """
-        real = self.default_name if name == DEFAULT_ALIAS else name
-        if real is None or real not in self._models:
-            known = ", ".join(self._models) or "none"
-            raise UnknownModelError(f"no model {name!r} is hosted here; hosted: {known}")
-        return self._models[real]
-
-    def require_ready(self, name: str) -> HostedModel:
-        """The hosted model `name`, if it can answer.
-
-        Raises:
-            UnknownModelError: no such model is hosted.
-            NotTranscribableError: it is here for download alone.
-            ModelNotReadyError: it is not loaded.
-        """
-        model = self.require_usable(name)
-        if model.state is not ModelState.READY:
-            raise ModelNotReadyError(f"model {model.name} is {model.state}", param="model")
-        return model
 
     def require_usable(self, name: str) -> HostedModel:
         """The hosted model `name`, if it can answer now or once it has been loaded for it.
@@ -225,16 +115,6 @@ class Hub:
                 if model.state is ModelState.UNLOADED:
                     self._metrics.forget_model(model.name)
 
-    def require_room(self, replacing: str | None = None) -> None:
-        """See that one model more may be hosted, in the place of the model `replacing` if that is hosted.
-
-        Raises:
-            TooManyModelsError: it may not.
-        """
-        hosted = [model.name for model in self._models.values() if not model.held]
-        if replacing not in hosted and len(hosted) >= self._max_models:
-            raise TooManyModelsError(f"{len(hosted)} models are hosted, and no more may (DEEPTHIN_MAX_MODELS)")
-
     async def host(self, draft: ModelPackage, publish: Callable[[], ModelPackage]) -> None:
         """Load and warm the package `draft`, let `publish` move it to where it stays, and host it from then on.
 
@@ -258,10 +138,6 @@ class Hub:
         self._publish(model, recogniser)
         logger.info("model ready", extra={"model": name, "seconds": load_seconds})
 
-    def show(self, name: str) -> None:
-        """List the model `name`, which is in the store, for download alone."""
-        self._models[name] = self._read(name)
-
     async def unload(self, name: str) -> None:
         """Stop hosting the model `name`: refuse new requests, wait for those that use it, drop it and its metrics."""
         model = self.get(name)
@@ -275,53 +151,6 @@ class Hub:
         if self._models.get(model.name) is model:
             self._metrics.forget_model(model.name)
             del self._models[model.name]
-
-    def _choose(self) -> list[str]:
-        known = self._store.names()
-        # A model that a job made stays hosted until it is deleted, whatever else is wanted.
-        made = [name for name in known if Origin.read(self._store.folder(name)) is not None]
-        names = list(dict.fromkeys((*self._wanted, *made) if self._wanted else known))
-        default = self._store.default()
-        if DEFAULT_ALIAS in names:
-            names.remove(DEFAULT_ALIAS)
-            if default is not None and default not in names:
-                names.insert(0, default)
-        self.default_name = default if default in names else next(iter(names), None)
-        # The default loads first: it alone decides readiness.
-        names.sort(key=lambda name: name != self.default_name)
-        if not names:
-            logger.warning("no models found in %s", ", ".join(str(root) for root in self._store.roots))
-        return names
-
-    def _read(self, name: str) -> HostedModel:
-        model = HostedModel(name)
-        try:
-            model.package = self._store.load(name)
-        except DeepThinError as error:
-            logger.error("model cannot be hosted", extra={"model": name, "reason": str(error)})
-            model.fail(str(error))
-            return model
-        origin = Origin.read(model.package.path)
-        if origin is not None and origin.placement is not Placement.HOSTED:
-            model.state, model.reason = ModelState(origin.placement.value), "; ".join(origin.reasons)
-        elif model.package.manifest.family == NETWORK:
-            model.state, model.reason = ModelState.STORED, "it has no decoder: a network for download"
-        else:
-            self._metrics.model_ready.labels(name, model.package.manifest.method).set(0)
-        return model
-
-    def _read_all(self) -> dict[str, HostedModel]:
-        models = {name: self._read(name) for name in self._choose()}
-        if self.default_name is not None and models[self.default_name].held:
-            self.default_name = next((model.name for model in models.values() if not model.held), None)
-        hosted = [name for name in models if not models[name].held]
-        hosted.sort(key=lambda name: name != self.default_name)
-        for name in hosted[self._max_models :]:
-            self._metrics.forget_model(name)
-            del models[name]
-        if len(hosted) > self._max_models:
-            logger.warning("hosting %d of %d models (DEEPTHIN_MAX_MODELS)", self._max_models, len(hosted))
-        return models
 
     async def _load_all(self) -> None:
         for model in self.models():
@@ -393,8 +222,3 @@ class Hub:
         self._metrics.describe_model(manifest, graph_bytes=recogniser.graph_bytes, load_seconds=model.load_seconds)
         if (parent := self.parent_of(manifest)) is not None:
             self._metrics.compare_model(manifest, parent)
-
-    def parent_of(self, manifest: Manifest) -> Manifest | None:
-        """Manifest of the dense parent, if the parent is hosted too."""
-        parent = self._models.get(manifest.parent or "")
-        return None if parent is None else parent.manifest

@@ -27,7 +27,8 @@ from service.errors import (
     QuarantinedError,
 )
 from service.files import sync, sync_tree, write_whole
-from service.hub import NETWORK, HostedModel, Hub, ModelState
+from service.hosted import NETWORK, HostedModel, ModelState
+from service.hub import Hub
 from service.origin import Origin, Placement
 
 logger = logging.getLogger(__name__)

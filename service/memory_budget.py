@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from models.errors import PackageError
 from models.package import ModelPackage
 from models.store import graph_bytes
-
-if TYPE_CHECKING:
-    from service.hub import HostedModel
+from service.hosted import HostedModel
 
 
 class MemoryBudget:

@@ -15,7 +15,8 @@ from typing import Any, Final
 from models.errors import PackageError
 from models.package import ModelPackage
 from service.background import background
-from service.hub import Hub, ModelState
+from service.hosted import ModelState
+from service.hub import Hub
 from service.jobs.process import worker_environment
 from service.metrics import Metrics
 

@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from models.differences import Edit, EditKind
-from service.hub import HostedModel, Hub
+from service.hosted import HostedModel
+from service.hub import Hub
 from service.jobs.record import Job, JobState
 from service.metrics import wer_delta
 from service.transcription import Compared, Transcription

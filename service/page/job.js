@@ -66,7 +66,7 @@ export class JobCard {
     if (WITH_RESULT.includes(job.state) && model?.family) {
       if (canAnswer(model)) wanted.push(["Try it", () => this.element.dispatchEvent(new CustomEvent("try-model", { bubbles: true, detail: model.name }))]);
       if (model.default) wanted.push(["Roll back", () => this.act(() => json("/models/default/rollback", { method: "POST" }))]);
-      else if (model.family !== "network") wanted.push(["Make default", () => this.promote(model)]);
+      else if (model.family !== "network") wanted.push(["Make default", () => promote(model, this.problem)]);
       wanted.push(["Download", () => this.act(() => save(`/models/${model.name}/download`, `${model.name}.zip`))]);
       wanted.push(["Download the stream", () => this.act(() => save(`/models/${model.name}/download?format=transport`, `${model.name}.dtz`))]);
     }
@@ -78,11 +78,6 @@ export class JobCard {
     if (focused) (this.actions.querySelector("button") ?? this.details.querySelector("summary")).focus();
   }
 
-  async promote(model) {
-    await promote(model, this.problem);
-    this.showActions();
-  }
-
   async act(action) {
     clearProblem(this.problem);
     try {
@@ -91,7 +86,6 @@ export class JobCard {
       showProblem(this.problem, error, () => this.act(action));
     }
     await Promise.all([this.refresh(), refreshModels()]);
-    this.showActions();
   }
 
   async loadReport() {

@@ -10,7 +10,8 @@ from fastapi.responses import FileResponse, StreamingResponse
 from ops.errors import DeepThinError
 from service.downloads import StreamPacker, package_zip
 from service.errors import InvalidParameterError, NotFoundError, NoTransportError
-from service.hub import HostedModel, Hub
+from service.hosted import HostedModel
+from service.hub import Hub
 from service.keeper import TRANSPORT_FILE, ModelKeeper
 from service.routes.parameters import flag, parameter, refuse_others
 from service.schemas import ErrorAnswer, ModelAnswer, ModelsAnswer

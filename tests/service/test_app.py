@@ -18,7 +18,7 @@ from models.recognisers.phones import PhoneRecogniser
 from service import app as app_module
 from service.app import create_app
 from service.errors import ModelNotReadyError
-from service.hub import ModelState
+from service.hosted import ModelState
 from service.settings import Settings
 from tests.service.conftest import Serve, app_of, assert_error, running
 from tests.support import babble, encode, tiny_manifest
@@ -185,7 +185,7 @@ async def test_unloading_waits_for_requests_and_forgets_the_series(client: httpx
         assert not unloading.done()
         assert app.state.hub.get("tiny-thin").state is ModelState.UNLOADING
         with pytest.raises(ModelNotReadyError):
-            app.state.hub.require_ready("tiny-thin")
+            app.state.hub.require_usable("tiny-thin")
     await asyncio.wait_for(unloading, 120)
     response = await client.post("/transcribe", params={"model": "tiny-thin"}, content=SPEECH)
     assert_error(response, 404, code="model_not_found", param="model")

@@ -11,7 +11,7 @@ import pytest
 
 from models.transcript import Transcript
 from service import transcription
-from service.hub import ModelState
+from service.hosted import ModelState
 from tests.service.conftest import Serve, app_of, assert_error
 from tests.support import babble, encode
 

@@ -15,7 +15,7 @@ from models.package import ModelPackage
 from models.recognisers import Recogniser, load
 from models.recognisers.phones import PhoneRecogniser
 from service import app as app_module
-from service.hub import ModelState
+from service.hosted import ModelState
 from tests.service.conftest import Serve, app_of, assert_error
 from tests.support import babble, encode
 
