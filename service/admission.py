@@ -1,4 +1,4 @@
-"""Who may wait: a queue bounded by requests and by the seconds of audio in them, and what the others are told."""
+"""Who may wait: a queue bounded by the time that a recording would wait in it, and what the others are told."""
 
 from __future__ import annotations
 
@@ -11,34 +11,66 @@ from typing import Final
 
 from service.errors import OverloadedError
 from service.metrics import Metrics
+from service.speeds import Speeds
 
-# Of what was measured before, this share is kept with every answer; some twenty answers make the speed.
-_KEPT: Final = 0.95
 _LONGEST_RETRY: Final = 60
+# Bodies that take longer keep nobody else out meanwhile.
+_UPLOAD_SECONDS: Final = 2.0
 
 
 class Place:
-    """A request's place in the queue."""
+    """A request's place in the queue, from before its body is read until its answer."""
 
-    def __init__(self, admission: Admission, seconds: float) -> None:
+    def __init__(self, admission: Admission) -> None:
         self._admission = admission
-        self.seconds = 0.0
-        self.measure(seconds)
+        self._held = False
+        self._work = 0.0
+        self._take()
+        self._timer = asyncio.get_running_loop().call_later(_UPLOAD_SECONDS, self.release)
 
-    def measure(self, seconds: float) -> None:
-        """Say that the request holds `seconds` of audio, now that it is known better than by a guess."""
+    def arrived(self) -> None:
+        """Say that the body has been read.
+
+        Raises:
+            OverloadedError: that took so long that the place had to be given up, and now there is no room.
+        """
+        self._timer.cancel()
+        if not self._held:
+            self._admission.require_room()
+            self._take()
+
+    def expect(self, work_seconds: float) -> None:
+        """Say that the request makes `work_seconds` of work, now that it is known better than by a guess."""
         # A recording keeps one thread busy, however long it is, and must leave the others' share to others.
-        counted = min(seconds, self._admission.thread_seconds)
-        self._admission.count(counted - self.seconds)
-        self.seconds = counted
+        counted = min(work_seconds, self._admission.longest_wait)
+        self._admission.count(counted - self._work)
+        self._work = counted
+
+    def done(self, model: object, audio_seconds: float, work_seconds: float) -> None:
+        """Say that an answer of `model` is there, which took `work_seconds` of work."""
+        self._admission.answered(model, audio_seconds, work_seconds)
+
+    def release(self) -> None:
+        """Give the place up."""
+        self._timer.cancel()
+        if self._held:
+            self._held = False
+            self.expect(0.0)
+            self._admission.leave()
+
+    def _take(self) -> None:
+        self._held = True
+        self._admission.enter()
+        self.expect(self._admission.speeds.usual_work)
 
 
 class Admission:
     """The bounded queue; used from one event loop.
 
-    A request is admitted while fewer than `capacity` requests and less than `thread_seconds` x `threads` seconds of
-    audio are accepted and not yet answered. Clients that are refused are told how long what waits will take, judged by
-    the speed of the last answers.
+    While one of the threads is free, everybody is admitted. Further requests are as long as fewer than `capacity` are
+    accepted and not yet answered, and as one that came last would wait for less than `wait_seconds`, or for less than
+    `burst` recordings of the usual length take. The wait is that of the work that is left, as `speeds` has learnt it,
+    shared among the threads.
     """
 
     def __init__(
@@ -47,7 +79,8 @@ class Admission:
         *,
         capacity: int,
         threads: int,
-        thread_seconds: float,
+        wait_seconds: float,
+        burst: int,
         retry_after: int,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -56,26 +89,28 @@ class Admission:
             metrics: where the backlog and shed requests are counted.
             capacity: most requests admitted at once.
             threads: threads that work on them.
-            thread_seconds: most seconds of audio admitted at once, for each thread.
+            wait_seconds: longest expected wait with which requests are admitted.
+            burst: recordings of the usual length that may wait, however long that takes.
             retry_after: shortest time that refused clients are told to wait, in seconds.
             clock: seconds from any start.
         """
+        self.speeds = Speeds()
         self._metrics = metrics
         self._capacity = capacity
-        self._most_seconds = thread_seconds * threads
-        self.thread_seconds = thread_seconds
+        self._threads = threads
+        self._wait_seconds = wait_seconds
+        self._burst = burst
         self._retry_after = retry_after
-        self._clock = clock
         self._admitted = 0
-        self._seconds = 0.0
+        self._work = 0.0
+        self._clock = clock
+        # When something began to wait for a thread, or an answer was there and something still waited.
+        self._waiting_since: float | None = None
         self._closing = False
         self._empty = asyncio.Event()
         self._empty.set()
-        self._busy_since = 0.0
-        self._busy_seconds = 0.0
-        self._answered_seconds = 0.0
         metrics.queue_capacity.set(capacity)
-        metrics.queue_audio_capacity.set(self._most_seconds)
+        metrics.queue_wait_limit.set_function(lambda: self.longest_wait)
 
     @property
     def admitted(self) -> int:
@@ -83,9 +118,14 @@ class Admission:
         return self._admitted
 
     @property
-    def seconds(self) -> float:
-        """Seconds of audio in them, as far as they count."""
-        return self._seconds
+    def wait(self) -> float:
+        """Seconds that one that came now would wait, as far as is known."""
+        return self.speeds.overhead * self._work / self._threads
+
+    @property
+    def longest_wait(self) -> float:
+        """Seconds of `wait` from which on requests are refused."""
+        return max(self._wait_seconds, self._burst * self.speeds.usual_work / self._threads)
 
     def require_room(self) -> None:
         """Refuse now if `admit` would.
@@ -97,27 +137,22 @@ class Admission:
             self._shed("shutting_down", "the service is shutting down")
         if self._admitted >= self._capacity:
             self._shed("queue_full", f"all {self._capacity} places in the queue are taken; try again later")
-        if self._seconds >= self._most_seconds:
-            self._shed("backlog", f"{self._seconds:.0f} seconds of audio wait already; try again later")
+        if self._admitted >= self._threads and self.wait >= self.longest_wait:
+            self._shed("backlog", f"{self.wait:.1f} seconds of work wait already; try again later")
 
     @contextmanager
-    def admit(self, seconds: float = 0.0) -> Iterator[Place]:
-        """Hold a place in the queue for a request with about `seconds` of audio.
+    def admit(self) -> Iterator[Place]:
+        """Hold a place in the queue for a request.
 
         Raises:
             OverloadedError: as `require_room`.
         """
         self.require_room()
-        if not self._admitted:
-            self._busy_since = self._clock()
-        self._set_admitted(self._admitted + 1)
-        place = Place(self, seconds)
+        place = Place(self)
         try:
             yield place
         finally:
-            self._learn(place.seconds)
-            place.measure(0.0)
-            self._set_admitted(self._admitted - 1)
+            place.release()
 
     def close(self) -> None:
         """Refuse everything from now on."""
@@ -127,24 +162,31 @@ class Admission:
         """Return when every request that was admitted is answered."""
         await self._empty.wait()
 
-    def count(self, seconds: float) -> None:
-        """Add `seconds` of audio to what waits."""
-        # Sums of floats do not come back to zero by themselves.
-        self._seconds = max(0.0, self._seconds + seconds) if self._admitted else 0.0
-        self._metrics.queue_audio_seconds.set(self._seconds)
-
     def retry_after(self) -> int:
         """Whole seconds until what waits now is likely to be answered, within reason."""
-        if not self._answered_seconds:
-            return self._retry_after
-        seconds = self._seconds * self._busy_seconds / self._answered_seconds
-        return max(self._retry_after, min(math.ceil(seconds), _LONGEST_RETRY))
+        return max(self._retry_after, min(math.ceil(self.wait), _LONGEST_RETRY))
 
-    def _learn(self, seconds: float) -> None:
-        now = self._clock()
-        self._busy_seconds = _KEPT * self._busy_seconds + now - self._busy_since
-        self._answered_seconds = _KEPT * self._answered_seconds + seconds
-        self._busy_since = now
+    def enter(self) -> None:
+        """Count one request more."""
+        self._set_admitted(self._admitted + 1)
+
+    def leave(self) -> None:
+        """Count one request less."""
+        self._set_admitted(self._admitted - 1)
+
+    def answered(self, model: object, audio_seconds: float, work_seconds: float) -> None:
+        """Learn from an answer."""
+        self.speeds.learn(model, audio_seconds, work_seconds, calm=self.wait < self.longest_wait / 2)
+        if self._waiting_since is not None:
+            now = self._clock()
+            self.speeds.observe(self._threads * (now - self._waiting_since), work_seconds)
+            self._waiting_since = now
+
+    def count(self, work_seconds: float) -> None:
+        """Add `work_seconds` to what is left to do."""
+        # Sums of floats do not come back to zero by themselves.
+        self._work = max(0.0, self._work + work_seconds) if self._admitted else 0.0
+        self._metrics.queue_wait.set(self.wait)
 
     def _shed(self, reason: str, message: str) -> None:
         self._metrics.shed.labels(reason).inc()
@@ -153,9 +195,12 @@ class Admission:
     def _set_admitted(self, count: int) -> None:
         self._admitted = count
         self._metrics.admitted.set(count)
+        if count <= self._threads:
+            self._waiting_since = None
+        elif self._waiting_since is None:
+            self._waiting_since = self._clock()
         if count:
             self._empty.clear()
         else:
-            self._seconds = 0.0
-            self._metrics.queue_audio_seconds.set(0.0)
+            self.count(0.0)
             self._empty.set()

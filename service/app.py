@@ -28,7 +28,7 @@ from service.jobs.uploads import body_limit
 from service.keeper import ModelKeeper
 from service.memory_budget import MemoryBudget
 from service.metrics import Metrics
-from service.middleware import BodyLimit, BodyLimitMiddleware, RequestMiddleware
+from service.middleware import BodyLimit, BodyLimitMiddleware, RequestMiddleware, RoomMiddleware
 from service.parity import ParityWatch
 from service.routes import compare, compress, health, jobs, metrics, models, page, transcribe
 from service.scheduler import Scheduler
@@ -72,7 +72,8 @@ def create_app(
                 instruments,
                 capacity=settings.queue_length,
                 threads=settings.threads,
-                thread_seconds=settings.queue_seconds,
+                wait_seconds=settings.queue_wait_seconds,
+                burst=settings.queue_burst,
                 retry_after=settings.retry_after_seconds,
             ),
             threads=settings.threads,
@@ -116,6 +117,7 @@ def create_app(
     errors.install(app)
     for routes in (transcribe, compare, compress, jobs, models, health, metrics, page):
         app.include_router(routes.router)
+    app.add_middleware(RoomMiddleware, routes=(*transcribe.router.routes, *compare.router.routes))
     # Added last, runs first: it must see every answer, that of the body limit included.
     uploads = BodyLimit(
         body_limit(settings), "DEEPTHIN_MAX_CHECKPOINT_BYTES and DEEPTHIN_MAX_CORPUS_BYTES", param="checkpoint"

@@ -69,11 +69,11 @@ class Metrics:
         self.queue_depth = gauge("deepthin_queue_depth", "Recordings waiting for the network.")
         self.admitted = gauge("deepthin_queue_admitted", "Transcriptions accepted and not yet answered.")
         self.queue_capacity = gauge("deepthin_queue_capacity", "Most transcriptions accepted at once.")
-        self.queue_audio_seconds = gauge(
-            "deepthin_queue_audio_seconds", "Seconds of audio accepted and not yet answered, as far as they count."
+        self.queue_wait = gauge(
+            "deepthin_queue_wait_seconds", "Seconds that a recording that comes now is expected to wait."
         )
-        self.queue_audio_capacity = gauge(
-            "deepthin_queue_audio_capacity_seconds", "Seconds of audio from which on transcriptions are refused."
+        self.queue_wait_limit = gauge(
+            "deepthin_queue_wait_limit_seconds", "Expected wait from which on transcriptions are refused."
         )
         self.batch_size = histogram("deepthin_batch_size", "Recordings in one batch.", _MODEL, buckets=_BATCH_SIZES)
         self.weight_bytes = gauge(

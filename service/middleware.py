@@ -6,17 +6,19 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import TooLargeError, as_service_error, error_response
+from service.errors import OverloadedError, TooLargeError, as_service_error, error_response
 from service.logs import request_log
 from service.metrics import UNMATCHED_ROUTE, Metrics
+from service.scheduler import Scheduler
 
 logger = logging.getLogger(__name__)
 
@@ -156,6 +158,31 @@ class BodyLimitMiddleware:
             return message
 
         await self._app(scope, limited, send)
+
+
+class RoomMiddleware:
+    """Refuses recordings for which there is no room, before their routes cost anything: under overload, most of them.
+
+    Whoever passes may still be refused by the route, when many come at the same moment.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute]) -> None:
+        """`routes` take recordings."""
+        self._app = app
+        self._routes = {route.path: route for route in routes if isinstance(route, Route)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in self._routes:
+            scheduler: Scheduler = scope["app"].state.scheduler
+            try:
+                scheduler.require_room()
+            except OverloadedError as error:
+                # Where the router would have written it; metrics and logs read it there.
+                scope["route"] = self._routes[scope["path"]]
+                await error_response(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 async def client_gone(request: Request) -> None:

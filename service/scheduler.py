@@ -14,6 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from service.admission import Admission, Place
 from service.metrics import Metrics
+from service.speeds import Speeds
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -89,6 +90,11 @@ class Scheduler:
         self._busy = 0
 
     @property
+    def speeds(self) -> Speeds:
+        """What is known of how long recordings take."""
+        return self._admission.speeds
+
+    @property
     def admitted(self) -> int:
         """Requests accepted and not yet finished."""
         return self._admission.admitted
@@ -101,13 +107,13 @@ class Scheduler:
         """
         self._admission.require_room()
 
-    def admit(self, seconds: float = 0.0) -> AbstractContextManager[Place]:
-        """Hold a place in the queue for a request with about `seconds` of audio.
+    def admit(self) -> AbstractContextManager[Place]:
+        """Hold a place in the queue for a request.
 
         Raises:
             OverloadedError: as `require_room`.
         """
-        return self._admission.admit(seconds)
+        return self._admission.admit()
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[T, float]:
         """Call `work` in a thread; its result and the seconds it took, waiting for a thread not counted."""

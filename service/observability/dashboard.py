@@ -124,13 +124,13 @@ _OVERVIEW = Row(
             ),
         ),
         Panel(
-            "Backlog of audio",
-            "Seconds of audio accepted and not yet answered, and from how many on recordings are refused.",
+            "Expected wait",
+            "Seconds that a recording that comes now is expected to wait, and from how many on recordings are refused.",
             Kind.LINES,
             Unit.SECONDS,
             (
-                Query("sum(deepthin_queue_audio_seconds)", "backlog"),
-                Query("sum(deepthin_queue_audio_capacity_seconds)", "limit"),
+                Query("max(deepthin_queue_wait_seconds)", "wait"),
+                Query("max(deepthin_queue_wait_limit_seconds)", "limit"),
             ),
         ),
         Panel(

@@ -70,9 +70,10 @@ async def compare(request: Request) -> ComparisonAnswer:
             transcriber.check(model, decoder)
     except DeepThinError as error:
         raise _about(error, _MODELS) from error
-    async with uploaded_audio(request, timeout=settings.body_timeout_seconds) as source:
-        work = asyncio.create_task(transcriber.compare(source, models, decoder, reference))
-        return ComparisonAnswer.of(reference, await audio.unless_gone(request, work))
+    with transcriber.admit() as place:
+        async with uploaded_audio(request, timeout=settings.body_timeout_seconds) as source:
+            work = asyncio.create_task(transcriber.compare(source, models, decoder, reference, place))
+            return ComparisonAnswer.of(reference, await audio.unless_gone(request, work))
 
 
 def _names(request: Request, most: int) -> Sequence[str]:

@@ -46,6 +46,8 @@ async def transcribe(request: Request) -> TranscriptAnswer:
     decoder = parameter(request, "decoder")
     refuse_others(request, {"model", "decoder"})
     transcriber.check(model, decoder)
-    async with uploaded_audio(request, timeout=request.app.state.settings.body_timeout_seconds) as source:
-        work = asyncio.create_task(transcriber.transcribe(source, model, decoder))
-        return TranscriptAnswer.of(await audio.unless_gone(request, work))
+    timeout = request.app.state.settings.body_timeout_seconds
+    with transcriber.admit() as place:
+        async with uploaded_audio(request, timeout=timeout) as source:
+            work = asyncio.create_task(transcriber.transcribe(source, model, decoder, place))
+            return TranscriptAnswer.of(await audio.unless_gone(request, work))

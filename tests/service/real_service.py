@@ -17,7 +17,8 @@ SERVER = str(Path(__file__).with_name("fake_server.py"))
 class Service:
     """A real service, on a socket of this machine."""
 
-    def __init__(self, home: Path, log: Path) -> None:
+    def __init__(self, home: Path, log: Path, **settings: str) -> None:
+        """Start it; `settings` are further environment variables."""
         environment = {
             **os.environ,
             "DEEPTHIN_HOME": str(home),
@@ -26,6 +27,7 @@ class Service:
             "DEEPTHIN_JOB_NICE": "0",
             "DEEPTHIN_JOB_IDLE": "false",
             "DEEPTHIN_MIN_FREE_BYTES": "0",
+            **settings,
         }
         with log.open("wb") as output:
             self.process = subprocess.Popen([sys.executable, SERVER], stdout=output, stderr=output, env=environment)

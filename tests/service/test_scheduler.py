@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 def make(**changes: Any) -> tuple[Scheduler, CollectorRegistry]:
     registry = CollectorRegistry()
     metrics = Metrics(registry, instruction_set="scalar")
-    admission = Admission(metrics, capacity=8, threads=2, thread_seconds=60, retry_after=3)
+    admission = Admission(metrics, capacity=8, threads=2, wait_seconds=60, burst=0, retry_after=3)
     options = {"threads": 2, "batch_size": 4, "batch_wait": 0.01, **changes}
     return Scheduler(metrics, admission, **options), registry
 

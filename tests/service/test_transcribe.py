@@ -104,7 +104,7 @@ async def test_concurrent_requests_get_their_own_answers(serve: Serve, model: st
 
     async with serve(batch_size=1) as client:
         alone = [await text(client, clip) for clip in clips]
-    async with serve(batch_size=8, batch_wait_seconds=1.0) as client:
+    async with serve(batch_size=8, batch_wait_seconds=1.0, queue_wait_seconds=60) as client:
         together = await asyncio.gather(*(text(client, clip) for clip in clips))
         registry = app_of(client).state.metrics.registry
         labels = {"model": model, "method": "dense"}
