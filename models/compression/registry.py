@@ -12,6 +12,7 @@ from models.compression.deep_compression import DeepCompression
 from models.compression.deepthin import DeepThin
 from models.compression.deepthin_codebook import DeepThinCodebook
 from models.compression.deepthin_shuffled import DeepThinShuffled
+from models.compression.deepthin_typed import DeepThinFloat16, DeepThinInt8
 from models.compression.dense import Dense
 from models.compression.hashed import Hashed
 from models.compression.int4 import Int4
@@ -34,6 +35,8 @@ _ALL: Final[tuple[Method, ...]] = (
     DeepCompression(),
     LowRankCodebook(),
     DeepThinCodebook(),
+    DeepThinFloat16(),
+    DeepThinInt8(),
     Int8(),
     Int4(),
     INT4,

@@ -1,8 +1,8 @@
 """The trainable form of a weight compressed by any method.
 
 Where a method stores whole numbers (places, indices, codes), they stay as they are, with one exception: those of int8
-and int4 *are* the weight, so the weight itself is trained and rounded at each step, with the gradient passed through
-the rounding (Bengio et al., arXiv 1308.3432). Their scales stay.
+and int4 *are* the weight or its factors, so these themselves are trained and rounded at each step, with the gradient
+passed through the rounding (Bengio et al., arXiv 1308.3432). Their scales stay.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from models.compression.relative_index import inputs_of
 from models.training.compressed_weight import CompressedWeight, as_array
 from models.training.deepthin import deepthin_linear, reconstruct
 from models.training.gathering import gathered, permuted, placed
+from models.training.typed_factors import HalvedDeepThinFactors, RoundedDeepThinFactors
 from ops.hashing import hashed_entries, shuffled_positions
 from ops.packing import pack_bits, unpack_bits
 
@@ -349,6 +350,8 @@ PARAMETRIZATIONS: Mapping[str, type[CompressedWeight]] = {
     "deep-compression": SharedSparseWeight,
     "low-rank-codebook": SharedFactors,
     "deepthin-codebook": SharedDeepThinFactors,
+    "deepthin-float16": HalvedDeepThinFactors,
+    "deepthin-int8": RoundedDeepThinFactors,
     "separable-conv": SeparableWeight,
     "same-size": NarrowWeight,
     "int8": Int8Weight,

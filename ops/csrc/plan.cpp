@@ -193,7 +193,7 @@ void Plan::pack(const float* Xf, bool half) {
   if (half) {
     packed_half_.resize(packed_.size());
     std::transform(packed_.begin(), packed_.end(), packed_half_.begin(), float_to_half);
-    packed_ = {};
+    std::vector<float>().swap(packed_);  // which assigning nothing would keep room for
   }
 }
 

@@ -13,6 +13,7 @@ from models.compression.deep_compression import DeepCompression
 from models.compression.deepthin import DeepThin
 from models.compression.deepthin_codebook import DeepThinCodebook
 from models.compression.deepthin_shuffled import DeepThinShuffled
+from models.compression.deepthin_typed import DeepThinFloat16, DeepThinInt8
 from models.compression.hashed import Hashed
 from models.compression.low_rank import LowRank
 from models.compression.low_rank_codebook import LowRankCodebook
@@ -77,6 +78,24 @@ CASES = (
         0.9,
         ((71, 33, 0.08, 1), (71, 33, 0.08, 3)),
         ranks=3,
+    ),
+    Case(
+        DeepThinFloat16(),
+        (0.04, 0.06, 0.1, 0.15),
+        ((60, 50, 0.05, 1), (61, 20, 0.15, 2), (24, 200, 0.04, 1)),
+        0.95,
+        _WIDE,
+        ranks=4,
+        never_worse=True,
+    ),
+    Case(
+        DeepThinInt8(),
+        (0.03, 0.05, 0.06, 0.3),
+        ((60, 50, 0.05, 1), (61, 20, 0.12, 2), (24, 200, 0.04, 1)),
+        0.95,
+        _WIDE,
+        ranks=4,
+        never_worse=True,
     ),
     Case(
         Hashed(),

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 
 from models.compression.base import Compressed, Plan
 from models.compression.builder import OnnxBuilder
+from models.compression.deepthin_typed import DeepThinFloat16
 from models.compression.registry import METHODS
 from tests.ops.memory_probe import PROC
 
@@ -24,6 +25,10 @@ pytestmark = pytest.mark.skipif(not PROC.exists(), reason=f"there is no {PROC} t
 def arrays(plan: Plan, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Arrays as a weight of this plan has them, with random values."""
     geometry = {key: int(value) for key, value in plan.geometry.items()}
+    chosen = METHODS[plan.method]
+    if isinstance(chosen, DeepThinFloat16):
+        m, n, r = (geometry[key] for key in "mnr")
+        return chosen.stored(rng.standard_normal((m, r)), rng.standard_normal((r, n)))
     if plan.method.startswith("deepthin"):
         shapes = {"Xf": (geometry["m"], geometry["r"]), "Wf": (geometry["r"], geometry["n"])}
     elif plan.method == "low-rank":
@@ -45,6 +50,8 @@ def arrays(plan: Plan, rng: np.random.Generator) -> dict[str, np.ndarray]:
         ("deepthin", 0.1, COUNT),
         # Half of what is kept are transforms.
         ("deepthin", 0.0016, 6 * COUNT),
+        ("deepthin-float16", 0.05, COUNT),
+        ("deepthin-int8", 0.03, COUNT),
         ("deepthin-shuffled", 0.1, COUNT),
         ("low-rank", 0.1, COUNT),
         ("hashed", 0.1, COUNT),
