@@ -14,7 +14,6 @@ import numpy.typing as npt
 from models.audio import Audio
 from ops.errors import DeepThinError
 
-FRAME_SECONDS = 0.01
 _WINDOW_SECONDS = 0.025
 
 

@@ -22,7 +22,6 @@ from ops.packing import packed_bytes
 Values = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.uint8]
 
-MAX_LEVELS: Final = 256
 _GROUPS: Final = 4096
 _LLOYD: Final = 50
 _CONJUGATE: Final = 8

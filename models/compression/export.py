@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from models.compression.base import Array, Compressed, CompressionError, TableMethod
+from models.compression.base import Array, Compressed, CompressionError, ConvMethod, TableMethod
 from models.compression.bodies import graphs, inner_graphs, places, reads
 from models.compression.builder import OnnxBuilder
 from models.compression.directions import RECURRENT
@@ -217,9 +217,9 @@ class _Exporter:
         given = node.input[2] if len(node.input) > 2 else ""
         bias = given or None
         chosen = method(compressed.plan.method)
-        if (special := getattr(chosen, "export_conv", None)) is not None:
+        if isinstance(chosen, ConvMethod):
             whole = {**fixed, "kernel_shape": list(layer.shape[2:])}
-            y = special(compressed, self._builder, layer.name, node.input[0], bias, whole)
+            y = chosen.export_conv(compressed, self._builder, layer.name, node.input[0], bias, whole)
         else:
             y = export_unfolded(chosen, compressed, self._builder, layer, node.input[0], bias, fixed)
         self._builder.rename(y, node.output[0])

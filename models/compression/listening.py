@@ -40,14 +40,6 @@ class AudioInputs(Protocol):
         ...
 
 
-class Listening(AudioInputs, Protocol):
-    """Inputs of a network that takes audio in a form that random values do not have."""
-
-    def random(self, count: int) -> list[dict[str, Array]]:
-        """Feeds of noise."""
-        ...
-
-
 class CtcInputs:
     """Inputs of a network of the family `ctc`."""
 
@@ -89,7 +81,7 @@ class CtcInputs:
         return float(frames) * front_end.frame_shift_ms / 1000
 
     def random(self, count: int) -> list[dict[str, Array]]:
-        """See `Listening`."""
+        """Feeds of noise, which random values are not."""
         return [self._feed(noise) for noise in _noise(count, self.sample_rate)]
 
     def _feed(self, samples: Array) -> dict[str, Array]:
@@ -131,7 +123,7 @@ class MoonshineInputs:
         return float(feed[WAVEFORM].shape[-1]) / self.sample_rate
 
     def random(self, count: int) -> list[dict[str, Array]]:
-        """See `Listening`."""
+        """Feeds of noise, which random values are not."""
         words = np.random.default_rng(1).integers(0, self._vocabulary, (count, _TOKENS))
         return [self._feed(noise, text) for noise, text in zip(_noise(count, self.sample_rate), words, strict=True)]
 

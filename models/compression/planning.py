@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from models.compression import chains
-from models.compression.base import CompressionError, FastestMethod, Method, Plan, RankWish, SizeError, TableMethod
+from models.compression.base import (
+    CompressionError,
+    ConvMethod,
+    FastestMethod,
+    Method,
+    Plan,
+    RankWish,
+    SizeError,
+    TableMethod,
+)
 from models.compression.network import Layer, Network
 from models.compression.registry import method
 from models.compression.spec import CompressionSpec, LayerRule
@@ -47,10 +56,8 @@ def plan(chosen: Method, layer: Layer, size: float, *, rank: RankWish = 1) -> Pl
     try:
         if layer.lookups and not isinstance(chosen, TableMethod):
             raise CompressionError(f"{chosen.name} takes no table that is looked up")
-        special = getattr(chosen, "plan_conv", None)
-        if layer.op == "Conv" and special is not None:
-            found: Plan = special(layer.shape, size)
-            return found
+        if layer.op == "Conv" and isinstance(chosen, ConvMethod):
+            return chosen.plan_conv(layer.shape, size)
         if rank == "fastest":
             return takes_fastest(chosen).plan_fastest(layer.Q, layer.R, size)
         return chosen.plan(layer.Q, layer.R, size, rank=rank)

@@ -34,8 +34,6 @@ from models.compression.registry import method
 from models.errors import ManifestError
 from models.package import MANIFEST_FILE, Manifest, ModelPackage, manifest_text, parse_manifest
 
-SUFFIX: Final = ".dtz"
-
 _MAGIC: Final = b"dtz\x01"
 _SIZE: Final = struct.Struct("<I")
 _LARGEST_MANIFEST: Final = 1 << 20

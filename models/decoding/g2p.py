@@ -7,7 +7,7 @@ most two phones and the n-gram model estimated with Kneser-Ney smoothing.
 import heapq
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .alignment import Graphone, Pronunciation, align
@@ -113,21 +113,6 @@ class GraphemeToPhoneme:
         return tuple(Spoken(phones, score) for phones, score in ranked[:variants])
 
 
-@dataclass(frozen=True)
-class Accuracy:
-    """Agreement with a reference lexicon.
-
-    Attributes:
-        words: words tried.
-        word_accuracy: part of them whose first proposal is one of the reference pronunciations.
-        phone_error_rate: edits to the nearest reference over the reference's phones.
-    """
-
-    words: int
-    word_accuracy: float
-    phone_error_rate: float
-
-
 def edit_distance(left: Sequence[object], right: Sequence[object]) -> int:
     """Return the least number of insertions, deletions and substitutions that turn one sequence into the other."""
     row = list(range(len(right) + 1))
@@ -136,17 +121,3 @@ def edit_distance(left: Sequence[object], right: Sequence[object]) -> int:
         for j, b in enumerate(right, start=1):
             diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (a != b))
     return row[-1]
-
-
-def accuracy(model: GraphemeToPhoneme, reference: Iterable[tuple[str, Sequence[Pronunciation]]]) -> Accuracy:
-    """Measure ``model`` on words with their reference pronunciations."""
-    words = right = edits = phones = 0
-    for word, references in reference:
-        proposal = model.pronounce(word)
-        said = proposal[0].phones if proposal else ()
-        distance, length = min((edit_distance(said, known), len(known)) for known in references)
-        words += 1
-        right += distance == 0
-        edits += distance
-        phones += length
-    return Accuracy(words, right / words, edits / phones)

@@ -7,7 +7,7 @@ import pytest
 from models.decoding.alignment import align
 from models.decoding.derivation import derive
 from models.decoding.errors import LexiconError
-from models.decoding.g2p import GraphemeToPhoneme, accuracy, edit_distance
+from models.decoding.g2p import GraphemeToPhoneme, edit_distance
 from models.decoding.lexicon import PHONES, UNITS, Lexicon, LexiconBuilder
 
 LETTERS = {"C": ("K",), "A": ("AE",), "T": ("T",), "B": ("B",), "X": ("K", "S"), "E": (), "O": ("AA",), "S": ("S",)}
@@ -45,8 +45,7 @@ def test_alignment_leaves_out_what_cannot_align() -> None:
 def test_g2p_generalises_a_regular_spelling() -> None:
     model = GraphemeToPhoneme.train([(word, regular(word)) for word in SPELLINGS], order=3, rarest=1)
     unseen = ("STAB", "BOXES", "COAX")
-    assert accuracy(model, [(word, [regular(word)]) for word in unseen]).word_accuracy == 1.0
-    assert accuracy(model, [("CAT", [("K", "AE", "T", "S")])]).phone_error_rate == 0.25
+    assert [model.pronounce(word)[0].phones for word in unseen] == [regular(word) for word in unseen]
     assert model.pronounce("ZOO") == ()
 
 
