@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -106,19 +106,18 @@ def check_fine_tuning(found: Inspected, spec: CompressionSpec) -> None:
         OnnxNet(found.network.model)
 
 
-def require_training() -> Any:
-    """The function that fine-tunes.
+def require_training() -> None:
+    """See that networks can be trained here.
 
     Raises:
         CompressionError: PyTorch is missing.
     """
     try:
-        from models.training.finetune import fine_tune
+        import models.training.finetune  # noqa: F401
     except ModuleNotFoundError as error:
         if error.name and error.name.partition(".")[0] in ("models", "ops"):
             raise
         raise CompressionError(f"fine-tuning needs {error.name}: pip install 'deepthin[train]'") from error
-    return fine_tune
 
 
 def _check_family(read: Checkpoint, folder: Path, threads: int) -> None:

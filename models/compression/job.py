@@ -268,23 +268,29 @@ class Job:
         folder = self.stages.begin("fine-tune")
         if self.spec.fine_tune is None:
             return
-        fine_tune = require_training()
+        require_training()
+        from models.training.finetune import fine_tune
+        from models.training.gradual import compress_gradually, step_plans
+
         state = self.state("compress")
         report(0.0, "reading calibration audio")
         given = self.calibration_feeds
         report(0.0, f"outputs of the original network for {len(given)} recordings")
-        epochs = self.spec.fine_tune.epochs
-        tuned = fine_tune(
-            chains.with_narrowed(self.network, state.layers, state.changed),
-            {name: done for name, done in state.layers.items() if not chains.is_chain(done.plan)},
-            given,
-            parent=self.network.model,
-            epochs=epochs,
-            learning_rate=self.spec.fine_tune.learning_rate,
-            threads=self.threads,
-            checkpoint=folder / "progress.pt",
-            progress=lambda part, loss: report(part, _epoch(part, epochs, loss)),
-        )
+        wish = self.spec.fine_tune
+        model = chains.with_narrowed(self.network, state.layers, state.changed)
+        layers = {name: done for name, done in state.layers.items() if not chains.is_chain(done.plan)}
+        common: dict[str, Any] = {
+            "parent": self.network.model,
+            "epochs": wish.epochs,
+            "learning_rate": wish.learning_rate,
+            "threads": self.threads,
+            "progress": lambda part, loss: report(part, _epoch(part, wish.epochs * wish.steps, loss)),
+        }
+        if wish.steps > 1:
+            # The last step has the sizes that were asked for.
+            *_, tuned = compress_gradually(model, step_plans(layers, wish.steps), given, **common)
+        else:
+            tuned = fine_tune(model, layers, given, checkpoint=folder / "progress.pt", **common)
         by_name = {layer.name: layer for layer in self.network.layers}
         wide, narrow = chains.widened(self.network, state.layers, {**state.changed}, tuned.values)
         for index, (name, compressed) in enumerate({**tuned.layers, **narrow}.items()):

@@ -82,6 +82,9 @@ class FineTune(_Strict):
 
     epochs: int = Field(4, ge=1, le=100, description="passes over the calibration audio")
     learning_rate: float = Field(2e-2, gt=0, le=1, description="peak rate of Adam, by the size of the weights")
+    steps: int = Field(
+        1, ge=1, le=16, description="for deep-compression alone: prune in so many steps, with `epochs` after each"
+    )
 
 
 class CompressionSpec(_Strict):
@@ -167,6 +170,9 @@ class CompressionSpec(_Strict):
     def _has_what_it_needs(self) -> CompressionSpec:
         if self.fine_tune is not None and not self.calibration:
             raise ValueError("fine_tune needs calibration corpora")
+        methods = {self.method, *(rule.method for rule in self.compress)} - {None, "dense"}
+        if self.fine_tune is not None and self.fine_tune.steps > 1 and methods != {"deep-compression"}:
+            raise ValueError("fine_tune.steps is for deep-compression alone")
         if self.max_wer_delta is not None and not self.evaluation:
             raise ValueError("max_wer_delta needs evaluation corpora")
         return self

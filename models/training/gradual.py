@@ -12,13 +12,29 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
-from models.compression.base import Array, Matrix, Plan
+from models.compression.base import Array, Compressed, Matrix, Plan
 from models.compression.network import with_weights
 from models.compression.registry import method
 from models.training.finetune import FineTuned, fine_tune
 from models.training.onnx_net import OnnxNet
 
 Progress = Callable[[float, float], None]
+
+# What one step leaves of the bytes: the steps that were measured (docs/compression.md) took as much.
+_STEP = 0.57
+
+
+def step_plans(layers: Mapping[str, Compressed], steps: int) -> list[dict[str, Plan]]:
+    """Plans for `compress_gradually` that end in those of `layers`, in so many steps of one ratio."""
+    found = []
+    for left in reversed(range(1, steps)):
+        each = {}
+        for name, done in layers.items():
+            plan, chosen = done.plan, method(done.plan.method)
+            largest = chosen.sizes(plan.Q, plan.R)[1]
+            each[name] = chosen.plan(plan.Q, plan.R, min(plan.relative_size / _STEP**left, largest))
+        found.append(each)
+    return [*found, {name: done.plan for name, done in layers.items()}]
 
 
 def compress_gradually(

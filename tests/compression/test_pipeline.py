@@ -262,6 +262,10 @@ def test_a_front_end_that_does_not_fit_is_named(tmp_path: Path):
         ({"budget": {}}, "needs target_bytes"),
         ({"budget": {"max_wer_delta": 0.1}}, "needs evaluation"),
         ({"method": "deepthin", "size": 0.1, "fine_tune": {}}, "needs calibration"),
+        (
+            {"method": "deepthin", "size": 0.1, "calibration": ["first"], "fine_tune": {"steps": 2}},
+            "steps is for deep-compression alone",
+        ),
         ({"method": "deepthin", "size": 0.1, "calibration": ["../x"]}, "calibration"),
         ({"method": "deepthin", "size": 2}, "size"),
         ({"method": "deepthin", "size": 0.1, "front_end": "mel"}, "ami-dnn"),

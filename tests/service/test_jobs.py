@@ -259,7 +259,7 @@ async def test_ended_jobs_are_forgotten_at_last(compress: Compress, home: Path) 
 async def test_corpora_are_found_by_name_or_come_along(compress: Compress, home: Path) -> None:
     (home / "corpora" / "memos").mkdir(parents=True)
     (home / "corpora" / "memos" / "manifest.tsv").write_text("utterance\tpath\ttranscript\n")
-    corpus = zipped({"manifest.tsv": b"utterance\tpath\ttranscript\n"})
+    corpus = zipped({"manifest.tsv": b"utterance\tpath\ttranscript\nu\tu.wav\tHELLO\n", "u.wav": SPEECH})
     async with compress() as client:
         spec = {"evaluation": ["memos"], "max_wer_delta": 0.01}
         job = await finished(client, await submit(client, spec, calibration=("c.zip", corpus)))

@@ -1,5 +1,7 @@
 """Deep Compression in steps of pruning and training."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -7,8 +9,10 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra `tr
 
 from models.compression.registry import method
 from models.training.finetune import fine_tune
-from models.training.gradual import compress_gradually
+from models.training.gradual import compress_gradually, step_plans
 from models.training.onnx_net import OnnxNet
+from tests.compression import networks
+from tests.compression.jobs import FRONT_END, Desk
 from tests.training.test_finetune import classifier, recordings
 
 METHOD = method("deep-compression")
@@ -65,3 +69,26 @@ def test_targets_take_the_place_of_the_parents_outputs():
     tuned = fine_tune(model, layers, feeds, targets=targets, epochs=20, batch_rows=32)
     assert tuned.after < 0.3 * tuned.before
     assert (tuned.values["second.bias"] - net.value("second.bias")).argmax() == 0
+
+
+def test_a_job_prunes_in_steps(tmp_path: Path):
+    desk = Desk(tmp_path, networks.feed_forward())
+    outcome = desk.run(
+        method="deep-compression", size=0.2, calibration=["first"], front_end=FRONT_END, allow_slower=True,
+        fine_tune={"epochs": 2, "steps": 3},
+    )  # fmt: skip
+    report = desk.report()
+    assert outcome.accepted
+    assert report["weights"]["relative_size"] <= 0.2
+    messages = [event.message for event in desk.events if event.stage == "fine-tune"]
+    assert any("of 6" in message for message in messages)
+
+
+def test_steps_end_in_the_plan_that_was_asked_for():
+    net = OnnxNet(classifier())
+    last = {name: METHOD.compress(net.matrix(name), plan) for name, plan in plans(0.2).items()}
+    first, second, third = step_plans(last, 3)
+    assert third == plans(0.2)
+    for name in last:
+        assert METHOD.sizes(*net.matrix(name).shape)[1] >= first[name].relative_size
+        assert first[name].relative_size >= second[name].relative_size > third[name].relative_size
