@@ -156,7 +156,7 @@ class _Folder:
             return False
         source = node.input[0]
         readers = self._readers.get(source, [])
-        alike = [reader for reader in readers if _form(reader) == _form(node)]
+        alike = [reader for reader in readers if self._form(reader) == self._form(node)]
         if any(reader.output[0] in self._outputs for reader in alike):
             return False
         if node.op_type == "Identity":
@@ -177,15 +177,16 @@ class _Folder:
             self._readers[name] = [*self._readers.get(name, []), *self._readers.get(reader.output[0], [])]
         return True
 
+    def _form(self, node: NodeProto) -> tuple[object, ...]:
+        # Exporters write the same axes down again for every node.
+        given = tuple(values(self._stored[name]).tobytes() if name in self._stored else name for name in node.input[1:])
+        return node.op_type, given, tuple(sorted(each.SerializeToString() for each in node.attribute))
+
     def _constant(self, node: NodeProto) -> bool:
         if node.op_type not in _FOLDED or node.domain not in ("", "ai.onnx"):
             return False
         known = all(not name or name in self._stored for name in node.input)
         return known and self._stored[node.input[0]].data_type in _FLOATS
-
-
-def _form(node: NodeProto) -> tuple[object, ...]:
-    return node.op_type, tuple(node.input[1:]), tuple(sorted(each.SerializeToString() for each in node.attribute))
 
 
 def _evaluate(node: NodeProto, stored: dict[str, TensorProto]) -> Array | None:

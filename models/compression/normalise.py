@@ -14,6 +14,7 @@ from models.compression.bodies import flatten_names, graphs, inner_graphs, place
 from models.compression.dequantise import dequantise
 from models.compression.directions import RECURRENT, unroll_directions
 from models.compression.folding import fold, turn_tables
+from models.compression.pieces import put_together
 
 OLDEST_OPSET: Final = 13
 _OPSET: Final = 17
@@ -64,6 +65,9 @@ def normalise(model: onnx.ModelProto) -> Normalised:
             # All states, which calibration looks at, even where the network reads the last one only.
             place.node.output[0] = f"{next(name for name in place.node.output if name)}.states"
     half = fold(graph)
+    if put_together(graph):
+        drop_unused(graph)
+        half |= fold(graph)
     quantised = dequantise(graph)
     for each in graphs(graph):
         unroll_directions(graph, each)
