@@ -90,7 +90,8 @@ class ParityWatch:
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, process.pid, _NICE)
             with contextlib.suppress(TimeoutError):
-                output, _ = await asyncio.wait_for(process.communicate(), _LONGEST_SECONDS)
+                async with asyncio.timeout(_LONGEST_SECONDS):
+                    output, _ = await process.communicate()
         finally:
             if process.returncode is None:
                 process.kill()

@@ -151,7 +151,8 @@ class Scheduler:
         self._closing = True
         self._admission.close()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._admission.drained(), drain_seconds)
+            async with asyncio.timeout(drain_seconds):
+                await self._admission.drained()
         if self._timer is not None:
             self._timer.cancel()
         for jobs in self._lanes.values():

@@ -73,8 +73,10 @@ class Courtesy:
             start = time.perf_counter()
             worker.hold()
             try:
+                # Not wait_for: up to Python 3.11 it swallows a cancellation in the moment in which the event is set.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._calm.wait(), _LONGEST_SECONDS)
+                    async with asyncio.timeout(_LONGEST_SECONDS):
+                        await self._calm.wait()
             finally:
                 worker.release()
                 self._metrics.worker_held.inc(time.perf_counter() - start)

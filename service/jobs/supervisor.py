@@ -253,6 +253,8 @@ class Supervisor:
         return current
 
     async def _pause(self, seconds: float) -> None:
+        # Not wait_for: up to Python 3.11 it swallows a cancellation in the moment in which the event is set.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
         self._wake.clear()

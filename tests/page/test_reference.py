@@ -35,7 +35,7 @@ def test_it_has_every_operation_with_its_fields(open_page: Open, url: str) -> No
 def test_an_address_leads_to_its_place(open_page: Open, url: str) -> None:
     page = show(open_page(), url, "#schema-ErrorDetail")
     top = page.evaluate("document.getElementById('schema-ErrorDetail').getBoundingClientRect().top")
-    assert 0 <= top < 900
+    assert -1 < top < 900  # the browser scrolls by whole pixels
 
 
 def test_it_is_read_in_any_colours_and_on_a_phone(open_page: Open, url: str) -> None:

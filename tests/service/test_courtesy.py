@@ -150,3 +150,18 @@ async def test_a_real_worker_stands_still_and_can_be_ended_all_the_same(tmp_path
     await until(lambda: state(worker.pid) == "T")
     await worker.stop()
     assert await worker.wait(120) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_the_end_is_not_missed_in_the_moment_of_calm(turns: int) -> None:
+    kind, _ = make()
+    runner = Runner()
+    async with asyncio.timeout(30):
+        async with kind.shown_by(runner):
+            kind.busy(2)
+            await until(lambda: runner.told == ["hold"])
+            kind.busy(0)
+            kind._calm.set()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+    assert runner.told == ["hold", "release"]
