@@ -98,7 +98,7 @@ def test_an_interrupted_job_goes_on(net: Path, tmp_path: Path, monkeypatch: pyte
         (["--rule", "layer0"], "is not PATTERN=METHOD:SIZE"),
         (["--rule", "layer9=deepthin:.1"], "'layer9' matches no weight"),
         (["--method", "deepthin"], "needs a size"),
-        (["--method", "deepthin", "--size", ".1", "--calibration", "nowhere", "--front-end", '{"bins": 24}'], "nowhere"),
+        (["--method", "deepthin", "--size", ".1", "--calibration", "gone", "--front-end", '{"bins": 24}'], "gone"),
         (["--method", "deepthin", "--size", ".1", "--front-end", "{"], "is not JSON"),
     ],
     ids=str,
