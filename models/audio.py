@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO, Final
 
 import av
 import av.error
@@ -20,6 +20,8 @@ _CONTAINERS = (
     "wav,w64,rf64,aiff,au,caf,flac,mp3,ogg,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,aac,ac3,eac3,amr,asf,avi,mpegts,mpeg,"
     "flv,wv,ape,tta,voc,oma,dts"
 )
+# Titles and the like are not read: what is wrong in them must not matter. PyAV 19 has no such argument any more.
+_LENIENT: Final[dict[str, Any]] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}
 
 
 # A claimed rate of 1 Hz would turn one frame into gigabytes before the limit on seconds could stop it.
@@ -90,7 +92,7 @@ def decode(data: bytes | BinaryIO, *, sample_rate: int = SAMPLE_RATE, max_second
 def _decode_chunks(source: BinaryIO, sample_rate: int, limit: int | None) -> list[npt.NDArray[np.float32]]:
     chunks: list[npt.NDArray[np.float32]] = []
     total = 0
-    with av.open(source, mode="r", options={"format_whitelist": _CONTAINERS}, metadata_errors="ignore") as container:
+    with av.open(source, mode="r", options={"format_whitelist": _CONTAINERS}, **_LENIENT) as container:
         if not container.streams.audio:
             raise UnsupportedAudioError("the file holds no audio stream")
         stream = container.streams.audio[0]
