@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from models.compression.base import Array, Calibration, Compressed, GraphBuilder, Matrix, Plan, SizeError, finish
+from models.compression.base import (
+    Array,
+    Calibration,
+    Compressed,
+    GraphBuilder,
+    Matrix,
+    Method,
+    Plan,
+    SizeError,
+    finish,
+)
 from models.compression.coding import decode_arrays, encode_arrays
 from models.compression.deepthin_als import refine
 from models.compression.stored import budget, checked, op_inputs, shape_attributes
@@ -17,6 +27,9 @@ from ops.errors import GeometryError
 from ops.fastest import solve_fastest
 from ops.layout import Geometry, inverse_relayout, reconstruct, smallest_size, solve
 from ops.measure import kept_bytes
+
+Stored = Callable[[npt.NDArray[np.float64], npt.NDArray[np.float64]], dict[str, Array]]
+"""The arrays that a method stores for factors [m, r] and [r, n]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +136,23 @@ def check_factors(arrays: Mapping[str, Array], geometry: Geometry) -> dict[str, 
     return checked(arrays, {name: (np.float32, shape) for name, shape in shapes.items()})
 
 
+def best_factors(
+    chosen: Method, weight: Matrix, plan: Plan, calibration: Calibration | None, stored: Stored
+) -> Compressed:
+    """The factors of `weight` [Q, R] that, as `stored`, have the least error of the layer's output.
+
+    Without calibration, those of the truncated SVD of its inverse re-layout.
+    """
+    geometry = geometry_of(plan)
+    start = factorise(weight, geometry)
+    plain = finish(chosen, weight, plan, stored(start.Xf, start.Wf), calibration)
+    if calibration is None:
+        return plain
+    Xf, Wf, _ = refine(weight, calibration.damped(), geometry, start.Xf, start.Wf)
+    aware = finish(chosen, weight, plan, stored(Xf, Wf), calibration)
+    return min(aware, plain, key=lambda result: result.output_error or 0.0)
+
+
 class DeepThin:
     """The weight as the re-layout of a thin product ``Xf · Wf``."""
 
@@ -157,14 +187,7 @@ class DeepThin:
 
     def compress(self, weight: Matrix, plan: Plan, calibration: Calibration | None = None) -> Compressed:
         """Truncated SVD of the inverse re-layout of `weight` [Q, R]; with calibration, alternating least squares on."""
-        geometry = geometry_of(plan)
-        start = factorise(weight, geometry)
-        plain = finish(self, weight, plan, stored_factors(start.Xf, start.Wf), calibration)
-        if calibration is None:
-            return plain
-        Xf, Wf, _ = refine(weight, calibration.damped(), geometry, start.Xf, start.Wf)
-        aware = finish(self, weight, plan, stored_factors(Xf, Wf), calibration)
-        return min(aware, plain, key=lambda result: result.output_error or 0.0)
+        return best_factors(self, weight, plan, calibration, stored_factors)
 
     def decompress(self, compressed: Compressed) -> Matrix:
         """The re-layout of the product."""

@@ -16,11 +16,9 @@ from models.compression.base import (
     Matrix,
     Plan,
     SizeError,
-    finish,
 )
 from models.compression.coding import decode_arrays, encode_arrays
-from models.compression.deepthin import balanced, factorise, geometry_of
-from models.compression.deepthin_als import refine
+from models.compression.deepthin import balanced, best_factors, geometry_of
 from models.compression.stored import Expected, budget, checked, shape_attributes
 from ops.layout import Geometry, reconstruct
 from ops.measure import kept_bytes
@@ -63,14 +61,7 @@ class DeepThinFloat16:
 
     def compress(self, weight: Matrix, plan: Plan, calibration: Calibration | None = None) -> Compressed:
         """The factors that DeepThin finds for `weight` [Q, R], rounded."""
-        geometry = geometry_of(plan)
-        start = factorise(weight, geometry)
-        plain = finish(self, weight, plan, self.stored(start.Xf, start.Wf), calibration)
-        if calibration is None:
-            return plain
-        Xf, Wf, _ = refine(weight, calibration.damped(), geometry, start.Xf, start.Wf)
-        aware = finish(self, weight, plan, self.stored(Xf, Wf), calibration)
-        return min(aware, plain, key=lambda result: result.output_error or 0.0)
+        return best_factors(self, weight, plan, calibration, self.stored)
 
     def stored(self, Xf: Real, Wf: Real) -> dict[str, Array]:
         """The factors [m, r] and [r, n] as they are stored."""

@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto
 
 from models.compression.base import Compressed, Sizes
-from models.compression.bodies import inner_graphs
+from models.compression.bodies import graphs
 from models.compression.chains import is_chain
 from models.compression.network import Network
 from models.compression.registry import method
@@ -95,9 +95,9 @@ def weight_bytes(model: onnx.ModelProto, compressed: Mapping[str, Compressed]) -
 
     A session turns fp16 weights behind a Cast into fp32, and operators keep copies packed for themselves.
     """
-    cast = {node.input[0] for graph in _graphs(model.graph) for node in graph.node if node.op_type == "Cast"}
+    cast = {node.input[0] for graph in graphs(model.graph) for node in graph.node if node.op_type == "Cast"}
     count = disk = resident = 0
-    for graph in _graphs(model.graph):
+    for graph in graphs(model.graph):
         for tensor in graph.initializer:
             size = int(np.prod(tensor.dims, dtype=np.int64))
             width = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
@@ -126,11 +126,3 @@ def totals(layers: list[LayerReport]) -> dict[str, Any]:
 def as_json(layers: list[LayerReport]) -> list[dict[str, Any]]:
     """Reports as JSON values."""
     return [asdict(layer) for layer in layers]
-
-
-def _graphs(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
-    found = [graph]
-    for node in graph.node:
-        for inner in inner_graphs(node):
-            found += _graphs(inner)
-    return found

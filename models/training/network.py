@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.compression.base import Compressed, CompressionError, Matrix, SizeError
+from models.compression.base import Compressed, CompressionError, ConvMethod, Matrix, SizeError
 from models.compression.registry import method
 from models.decoding.lexicon import UNITS
 from models.families.base import AcousticNet
@@ -124,10 +124,9 @@ def _install(module: nn.Module, leaf: str, rule: CompressRule, name: str, *, kee
     gates = isinstance(module, Gru)
     matrix = matrix_of(weight, swap_gates=gates)
     Q, R = matrix.shape
-    special = getattr(chosen, "plan_conv", None)
     try:
-        if weight.dim() > 2 and special is not None:
-            plan = special(tuple(weight.shape), rule.size)
+        if weight.dim() > 2 and isinstance(chosen, ConvMethod):
+            plan = chosen.plan_conv(tuple(weight.shape), rule.size)
         else:
             assert rule.rank != "fastest"
             plan = chosen.plan(Q, R, rule.size, rank=rule.rank)

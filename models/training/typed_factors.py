@@ -64,19 +64,21 @@ class RoundedDeepThinFactors(HalvedDeepThinFactors):
 
     def codes(self, Xf: Tensor) -> Tensor:
         """The whole number nearest to each entry, in its scales."""
-        steps = self.Xf_scales.repeat_interleave(SCALED_ROWS, dim=0)[: len(Xf)]
+        steps = self._steps(Xf)
         return torch.round(Xf / torch.where(steps > 0, steps, 1)).clamp(-127, 127)
 
     def long(self, Xf: Tensor) -> Tensor:
         """The codes in their scales."""
-        steps = self.Xf_scales.repeat_interleave(SCALED_ROWS, dim=0)[: len(Xf)]
-        return _halved(self.codes(Xf) * steps)
+        return _halved(self.codes(Xf) * self._steps(Xf))
 
     def arrays(self, values: Sequence[Tensor]) -> dict[str, Array]:
         """The codes, the short factor and the scales."""
         Wf, Xf = values
         codes = as_array(self.codes(Xf)).astype(np.int8)
         return {"Xf": codes, "Wf": halved(as_array(Wf)), "Xf_scales": self.stored("Xf_scales")}
+
+    def _steps(self, Xf: Tensor) -> Tensor:
+        return self.Xf_scales.repeat_interleave(SCALED_ROWS, dim=0)[: len(Xf)]
 
 
 def _halved(values: Tensor) -> Tensor:
