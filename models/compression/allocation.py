@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import log
+from math import hypot, log
 from typing import Final
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from models.compression.base import CompressionError, Plan, SizeError, output_error, relative_error
 from models.compression.calibrate import Moments
 from models.compression.network import Layer, Network
-from models.compression.planning import plan
+from models.compression.planning import plan, rounds_inputs
 from models.compression.registry import METHODS, method
 
 SIZES: Final = (0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01, 0.006, 0.004, 0.002)
@@ -70,6 +70,8 @@ def candidates(
                 error = relative_error(weight, approximation)
             else:
                 error = output_error(weight, approximation, moments.calibration())
+                if rounds_inputs(chosen):
+                    error = hypot(error, moments.rounded_error(weight, approximation))
             found.append(Candidate(planned, planned.disk_bytes, error))
     found.sort(key=lambda candidate: (candidate.bytes, candidate.error))
     front: list[Candidate] = []

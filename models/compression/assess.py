@@ -11,7 +11,6 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from models.compression.base import Array
 from models.compression.feeds import Feed
@@ -32,6 +31,18 @@ class Runs(Protocol):
 
     def run(self, outputs: None, feed: dict[str, Array], /) -> Any:
         """Run once."""
+        ...
+
+
+class Answers(Protocol):
+    """A session, or what answers as one."""
+
+    def get_outputs(self) -> Sequence[Any]:
+        """The outputs; each has a `name`."""
+        ...
+
+    def run(self, outputs: list[str], feed: dict[str, Array], /) -> Any:
+        """The values of `outputs`."""
         ...
 
 
@@ -79,9 +90,7 @@ class Speed:
     runs: int
 
 
-def agreement(
-    parent: ort.InferenceSession, model: ort.InferenceSession, feeds: Sequence[Feed], inputs: str
-) -> Agreement:
+def agreement(parent: Answers, model: Answers, feeds: Sequence[Feed], inputs: str) -> Agreement:
     """Compare the first outputs of two networks; `inputs` is for the result."""
     name = parent.get_outputs()[0].name
     same = rows = edits = length = 0

@@ -7,7 +7,7 @@ take fewer bytes. A convolution's kernel ``[N, C, ...]`` counts as the matrix of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -137,6 +137,13 @@ class GraphBuilder(Protocol):
 
     def node(self, op: str, inputs: Sequence[str], *, outputs: int = 1, domain: str = "", **attributes: Any) -> str:
         """Add a node; further outputs have `.1`, `.2` ... behind the name of the first."""
+        ...
+
+    def prepared(self, key: str, make: Callable[[GraphBuilder], str]) -> str:
+        """What `make` adds, from constants alone, to the outermost graph: a session computes it once, when it starts.
+
+        It is added once for each `key`, however many nodes read it, in whatever bodies.
+        """
         ...
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,8 @@ class OnnxBuilder:
         self.domains: set[str] = set()
         self._taken = taken if isinstance(taken, set) else set(taken)
         self._known: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._prepared: dict[str, str] = {}
+        self._outermost = self
 
     def constant(self, name: str, values: Array) -> str:
         """Add an initialiser; values that are there already, bit for bit, are not stored a second time."""
@@ -47,6 +49,13 @@ class OnnxBuilder:
         self.domains.add(domain)
         return name
 
+    def prepared(self, key: str, make: Callable[[OnnxBuilder], str]) -> str:
+        """What `make` gives, which adds to the outermost graph, once for each `key`, from constants alone."""
+        outer = self._outermost
+        if key not in outer._prepared:
+            outer._prepared[key] = make(outer)
+        return outer._prepared[key]
+
     def inner(self) -> OnnxBuilder:
         """A builder for the body of a node of this graph, which may not use a name twice either."""
         return OnnxBuilder(self._taken)
@@ -55,6 +64,7 @@ class OnnxBuilder:
         """A builder for the nodes of a body of this graph, whose constants go to this graph."""
         body = OnnxBuilder(self._taken)
         body.initializers, body.domains, body._known = self.initializers, self.domains, self._known
+        body._outermost = self._outermost
         return body
 
     def name(self, wish: str) -> str:

@@ -33,6 +33,7 @@ FEW_ROWS: Final = 6_000
 
 _DAMPING: Final = 0.01  # share of the mean variance, as elsewhere
 _BLOCK: Final = 4096
+_CODES: Final = 255  # steps of 8 bits
 _MAX_KEPT: Final = 128 << 20  # bytes of what is kept between layers, of either network
 
 
@@ -47,6 +48,8 @@ class Moments:
         oo: [Q, Q], mean of ``x_o' · x_o``.
         cc: [Q, Q], mean of ``x_c' · x_c``.
         co: [Q, Q], mean of ``x_c' · x_o``.
+        rounding: mean squared error of an input in the original network, where each recording's inputs are rounded to
+            8 bits over their range and zero.
     """
 
     rows: int
@@ -55,6 +58,7 @@ class Moments:
     oo: Real
     cc: Real
     co: Real
+    rounding: float = 0.0
 
     def centred(self) -> Moments:
         """The moments about the means: what is left for the weight where a bias is there to take up the means."""
@@ -66,6 +70,7 @@ class Moments:
             self.oo - np.outer(self.mean_o, self.mean_o),
             self.cc - np.outer(self.mean_c, self.mean_c),
             self.co - np.outer(self.mean_c, self.mean_o),
+            self.rounding,
         )
 
     def target(self, weight: Matrix) -> Matrix:
@@ -89,6 +94,13 @@ class Moments:
         total = float(np.einsum("qr,qr->", W, self.oo @ W))
         error = total - 2 * float(np.einsum("qr,qr->", V, self.co @ W)) + float(np.einsum("qr,qr->", V, self.cc @ V))
         return float(np.sqrt(max(error, 0.0) / total)) if total > 0 else float(error > 0)
+
+    def rounded_error(self, weight: Matrix, approximation: Matrix) -> float:
+        """Error of the layer's output by rounding its inputs to 8 bits, by the output; `rounding` says how."""
+        W = weight.astype(np.float64)
+        total = float(np.einsum("qr,qr->", W, self.oo @ W))
+        error = self.rounding * float(np.square(approximation.astype(np.float64)).sum())
+        return float(np.sqrt(error / total)) if total > 0 else float(error > 0)
 
     def bias_change(self, weight: Matrix, approximation: Matrix) -> npt.NDArray[np.float32]:
         """What to add to the bias so that the mean output is that of the original layer."""
@@ -133,9 +145,10 @@ class Calibrator:
     ) -> Moments:
         Q = layer.Q
         if layer.op == LOOKED_UP or not self._feeds:
-            return Moments(0, np.zeros(Q), np.zeros(Q), *(np.zeros((Q, Q)) for _ in range(3)))
+            nothing, none = np.zeros(Q), np.zeros((Q, Q))
+            return Moments(0, nothing, nothing, none, none, none)
         sums = [np.zeros(Q), np.zeros(Q), np.zeros((Q, Q)), np.zeros((Q, Q)), np.zeros((Q, Q))]
-        rows = 0
+        rows, rounding = 0, 0.0
 
         def seen(run: Mapping[str, Array]) -> npt.NDArray[np.float32]:
             return np.concatenate([_as_rows(layer, place, run) for place in places])
@@ -145,9 +158,11 @@ class Calibrator:
         for index in chosen:
             before = seen(original.run(index))
             after = before if partly is None else seen(partly.run(index))
+            step = (max(float(before.max(initial=0)), 0.0) - min(float(before.min(initial=0)), 0.0)) / _CODES
             if share < 1.0:
                 kept = np.random.default_rng(index).random(len(before)) < share
                 before, after = before[kept], after[kept]
+            rounding += len(before) * step**2 / 12
             for start in range(0, len(before), _BLOCK):
                 o, c = before[start : start + _BLOCK], after[start : start + _BLOCK]
                 rows += len(o)
@@ -160,7 +175,7 @@ class Calibrator:
         if partly is None:
             sums[1], sums[3], sums[4] = sums[0], sums[2], sums[2]
         mean_o, mean_c, oo, cc, co = (each / max(rows, 1) for each in sums)
-        return Moments(rows, mean_o, mean_c, oo, cc, co)
+        return Moments(rows, mean_o, mean_c, oo, cc, co, rounding / max(rows, 1))
 
     def _thinned(self, first: int) -> tuple[list[int], float]:
         """Recordings to look at, and the share of their rows, where the first has `first`: half the rows of twice as

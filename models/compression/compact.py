@@ -1,36 +1,39 @@
-"""Weights of 4 or 2 bits whose scales are stored in 8 bits each, as ONNX Runtime runs them."""
+"""Weights of 4, 3 or 2 bits whose scales are stored in 8 bits each, as ONNX Runtime runs them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from models.compression.base import Array, Calibration, Compressed, GraphBuilder, Matrix, Plan, finish
 from models.compression.coding import decode_arrays, encode_arrays
-from models.compression.int4 import BLOCK, INT8_INPUTS, block_codes, block_scales, lookup, packed, unpacked
+from models.compression.int4 import BLOCK, INT8_INPUTS, block_codes, block_scales, lookup, packed, unpacked, widened
 from models.compression.stored import OneSize, add_bias, checked
 
 _STEPS: Final = 127
 _FLOAT: Final = 1  # onnx.TensorProto.FLOAT
+_BYTES: Final = 2  # onnx.TensorProto.UINT8
 
 
 class Compact(OneSize):
     """Whole numbers of a few bits times a scale per block of 32 inputs and output.
 
     The scales of an output are whole numbers of -127 to 127 times one step, which a session multiplies out when it
-    starts. ONNX Runtime rounds the inputs to int8. With 4 and 2 bits that makes .134 and .071 of float32 where Q is a
-    multiple of 32 and large.
+    starts; weights of 3 bits become the 4 that ONNX Runtime knows then. It rounds the inputs to int8. With 4, 3 and 2
+    bits that makes .134, .103 and .071 of float32 where Q is a multiple of 32 and large.
     """
 
     source = "ONNX Runtime; scales of scales: QLoRA, arXiv 2305.14314; rounding: GPTQ, arXiv 2210.17323"
 
     def __init__(self, name: str, bits: int) -> None:
-        """`bits`: 4 or 2, which ONNX Runtime 1.22 and later run on every processor."""
+        """`bits`: 4, 3 or 2; ONNX Runtime runs 2 on every processor from 1.22 on."""
         self.name = name
         self.summary = f"{bits}-bit weights in blocks of 32 with 8-bit scales through ONNX Runtime's MatMulNBits"
         self._bits = bits
+        self._runs = 4 if bits == 3 else bits
         self._lowest = -(1 << (bits - 1))
 
     def compress(self, weight: Matrix, plan: Plan, calibration: Calibration | None = None) -> Compressed:
@@ -62,9 +65,11 @@ class Compact(OneSize):
         """Add a MatMulNBits (and Add), and what multiplies out its scales."""
         plan, arrays = compressed.plan, compressed.arrays
         weight, codes, step = (builder.constant(f"{name}.{key}", arrays[key]) for key in ("weight", "scale", "step"))
-        scales = builder.node("Mul", [builder.node("Cast", [codes], to=_FLOAT), step])
-        flat = builder.node("Reshape", [scales, builder.constant(f"{name}.flat", np.array([-1], np.int64))])
-        shape = {"K": plan.Q, "N": plan.R, "bits": self._bits, "block_size": BLOCK, "accuracy_level": INT8_INPUTS}
+        if self._bits == 3:
+            blocks = arrays["weight"].shape[1]
+            weight = builder.prepared(weight, partial(_whole, name=name, codes=weight, blocks=blocks))
+        flat = builder.prepared(f"{codes} {step}", partial(_flat, name=name, codes=codes, step=step))
+        shape = {"K": plan.Q, "N": plan.R, "bits": self._runs, "block_size": BLOCK, "accuracy_level": INT8_INPUTS}
         y = builder.node("MatMulNBits", [x, weight, flat], domain="com.microsoft", **shape)
         return add_bias(builder, y, bias)
 
@@ -82,7 +87,8 @@ class Compact(OneSize):
 
     def resident_bytes(self, compressed: Compressed) -> int:
         """ONNX Runtime keeps the weight packed, the scales multiplied out, twice, and as many sums of blocks."""
-        return compressed.plan.disk_bytes + 3 * 4 * compressed.arrays["scale"].size
+        scales = compressed.arrays["scale"].size
+        return compressed.plan.disk_bytes + scales * (BLOCK * (self._runs - self._bits) // 8 + 3 * 4)
 
     def encode(self, compressed: Compressed) -> bytes:
         """The arrays, coded without loss, the codes one by one."""
@@ -114,5 +120,17 @@ class Compact(OneSize):
         return R * (blocks * (BLOCK * self._bits // 8 + 1) + 4)
 
 
+def _flat(builder: GraphBuilder, name: str, codes: str, step: str) -> str:
+    """The scales, as MatMulNBits takes them."""
+    scales = builder.node("Mul", [builder.node("Cast", [codes], to=_FLOAT), step])
+    return builder.node("Reshape", [scales, builder.constant(f"{name}.flat", np.array([-1], np.int64))])
+
+
+def _whole(builder: GraphBuilder, name: str, codes: str, blocks: int) -> str:
+    """The 4-bit codes of 3-bit ones, as MatMulNBits takes them."""
+    return builder.node("Cast", [widened(builder, name, codes, blocks)], to=_BYTES)
+
+
 INT4: Final = Compact("int4-compact", 4)
+INT3: Final = Compact("int3-compact", 3)
 INT2: Final = Compact("int2-compact", 2)

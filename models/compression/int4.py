@@ -143,16 +143,61 @@ def block_codes(weight: Matrix, scale: Rows, moment: Moment | None, lowest: int)
 
 
 def unpacked(stored: Array, bits: int) -> Array:
-    """Codes [..., count] of bytes [..., count * bits / 8], the first in the low bits."""
-    parts = [stored >> shift & ((1 << bits) - 1) for shift in range(0, 8, bits)]
+    """Codes [..., count] of bytes [..., count * bits / 8], the first in the low bits; eight of 3 bits in three."""
+    parts: list[Array]
+    if bits == 3:
+        words = stored.reshape(*stored.shape[:-1], -1, 3).astype(np.uint32) @ np.array([1, 1 << 8, 1 << 16], np.uint32)
+        parts = [(words >> shift & 7).astype(np.uint8) for shift in range(0, 24, 3)]
+    else:
+        parts = [stored >> shift & ((1 << bits) - 1) for shift in range(0, 8, bits)]
     return np.stack(parts, axis=-1).reshape(*stored.shape[:-1], -1)
 
 
 def packed(codes: Array, bits: int) -> Array:
     """The inverse of `unpacked`."""
+    if bits == 3:
+        each = codes.reshape(*codes.shape[:-1], -1, 8).astype(np.uint32) & 7
+        words = np.bitwise_or.reduce(each << np.arange(0, 24, 3, dtype=np.uint32), axis=-1)
+        parts = np.stack([words >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
+        return parts.reshape(*codes.shape[:-1], -1)
     each = codes.reshape(*codes.shape[:-1], -1, 8 // bits) & ((1 << bits) - 1)
     whole: Array = np.bitwise_or.reduce(each << np.arange(0, 8, bits, dtype=np.uint8), axis=-1).astype(np.uint8)
     return whole
+
+
+def widened(builder: GraphBuilder, name: str, codes: str, blocks: int) -> str:
+    """Add what makes 4-bit codes, whose zero is 8, of 3-bit ones, whose zero is 4.
+
+    Args:
+        builder: the graph.
+        name: the weight's name.
+        codes: name of uint8 [rows, blocks, 12], as `packed` makes them.
+        blocks: in a row.
+
+    Returns:
+        The name of float32 [rows, blocks, 16], whole numbers of 0 to 255.
+    """
+
+    def numbers(*values: float) -> str:
+        return builder.constant(f"{name}.numbers", np.array(values, np.float32))
+
+    def integers(*values: int) -> str:
+        return builder.constant(f"{name}.integers", np.array(values, np.int64))
+
+    # Floats hold words of three bytes exactly, and every version has the operators.
+    apart = builder.node("Reshape", [builder.node("Cast", [codes], to=_FLOAT), integers(-1, 3)])
+    places = builder.constant(f"{name}.places", np.array([[1], [1 << 8], [1 << 16]], np.float32))
+    shifted = builder.node("Div", [builder.node("MatMul", [apart, places]), numbers(*(64.0**k for k in range(5)))])
+    shifted = builder.node("Floor", [shifted])
+    ones, others = (
+        builder.node("Slice", [shifted, integers(first), integers(first + 4), integers(1)]) for first in (0, 1)
+    )
+    pairs = builder.node("Sub", [ones, builder.node("Mul", [others, numbers(64.0)])])
+    second = builder.node("Floor", [builder.node("Div", [pairs, numbers(8.0)])])
+    # A pair is first + 8 second: first + 16 second and a zero that is 4 higher in both.
+    bytes_ = builder.node("Add", [pairs, builder.node("Mul", [second, numbers(8.0)])])
+    moved = builder.node("Add", [bytes_, numbers(4.0 + 64.0)])
+    return builder.node("Reshape", [moved, integers(-1, blocks, BLOCK // 2)])
 
 
 def lookup(
@@ -164,18 +209,21 @@ def lookup(
         builder: the graph.
         name: the weight's name.
         indices: name of the columns that are wanted.
-        weight: uint8 [R, blocks, bytes].
+        weight: uint8 [R, blocks, bytes]; those of 3 bits as `packed` makes them.
         scale: name of the scales of those columns, [count, blocks, 1].
         geometry: `Q` and `bits`.
     """
     Q, bits = geometry["Q"], geometry["bits"]
-    blocks, width = weight.shape[1], weight.shape[2] * (8 // bits)
+    blocks = weight.shape[1]
 
     def number(value: float) -> str:
         return builder.constant(f"{name}.number", np.array(value, np.float32))
 
     rows = builder.node("Gather", [builder.constant(f"{name}.weight", weight), indices], axis=0)
-    left = builder.node("Cast", [rows], to=_FLOAT)
+    if bits == 3:
+        left, bits = widened(builder, name, rows, blocks), 4
+    else:
+        left = builder.node("Cast", [rows], to=_FLOAT)
     codes = []
     axis = builder.constant(f"{name}.last", np.array([-1], np.int64))
     for _ in range(8 // bits):
@@ -184,11 +232,11 @@ def lookup(
         code = builder.node("Sub", [left, builder.node("Mul", [higher, number(1 << bits)])])
         codes.append(builder.node("Unsqueeze", [code, axis]))
         left = higher
-    form = builder.constant(f"{name}.form", np.array([-1, blocks, width], np.int64))
+    form = builder.constant(f"{name}.form", np.array([-1, blocks, BLOCK], np.int64))
     whole = builder.node("Reshape", [builder.node("Concat", codes, axis=-1), form])
     values = builder.node("Mul", [builder.node("Sub", [whole, number(1 << (bits - 1))]), scale])
-    flat = builder.node("Reshape", [values, builder.constant(f"{name}.rows", np.array([-1, blocks * width], np.int64))])
-    if blocks * width > Q:
+    flat = builder.node("Reshape", [values, builder.constant(f"{name}.rows", np.array([-1, blocks * BLOCK], np.int64))])
+    if blocks * BLOCK > Q:
         ends = [builder.constant(f"{name}.end", np.array([end], np.int64)) for end in (0, Q, 1)]
         flat = builder.node("Slice", [flat, *ends])
     return builder.node("Transpose", [flat], perm=[1, 0])

@@ -19,11 +19,14 @@ _FLOAT = 1  # onnx.TensorProto.FLOAT
 class Int8(OneSize):
     """Whole numbers of -127 to 127 times a scale per output; the inputs are quantised too, batch by batch.
 
+    That takes one step for a whole tensor: where a few inputs are much larger than the others, most of those become 0.
+
     They are stored as uint8 around 128: with int8 weights, ONNX Runtime's kernels for AVX2 and for AVX-512 without
     VNNI add pairs of products in 16 bits, which saturate. That makes a little above 1/4 of float32.
     """
 
     name = "int8"
+    rounds_inputs = True
     summary = "8-bit weights and inputs through ONNX Runtime's dynamic quantisation"
     source = "ONNX Runtime; data-aware rounding: GPTQ, arXiv 2210.17323"
 

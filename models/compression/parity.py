@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnx
 
 from models.compression.base import CompressionError, Plan
+from models.compression.bodies import places
 from models.compression.feeds import Feed
 from ops import library
 
@@ -21,12 +22,21 @@ Sums of some thousand fp32 products in another order differ by 1e-6 or so, a doz
 amplify (steep sigmoids, long recurrences) by 1e-4. A transposed, shifted or forgotten operand differs by .1 and more.
 """
 
-ROUNDED: Final[Mapping[str, float]] = dict.fromkeys(("int8", "int4", "int4-compact", "int2-compact"), 0.03)
+ROUNDED: Final[Mapping[str, float]] = dict.fromkeys(
+    ("int8", "int4", "int4-compact", "int3-compact", "int2-compact"), 0.03
+)
 """Share that a layer may add to the difference where the method also rounds its inputs to 8 bits when it runs.
 
 Eight bits over the range of a whole tensor leave an error of about 1 / (255 · sqrt(12)) of that range, .1 to .3% of it,
 and ranges are 5 to 10 times the spread. Layers' errors add up as squares.
 """
+
+
+_ROUNDING: Final = "DynamicQuantizeLinear"
+_ADVICE: Final = (
+    "; int8 rounds the inputs of a layer to 8 bits over their whole range: by rules, leave layers out whose inputs are "
+    "small but for a few, often convolutions, or take int4-compact for them"
+)
 
 
 class ParityError(CompressionError):
@@ -95,6 +105,7 @@ def check(
         raise ParityError(
             f"the exported model is not what was compressed: output {worst.output} differs by {worst.difference:.2e} "
             f"of its spread from the reference; {allowed:.2e} is allowed"
+            + (_ADVICE if any(place.node.op_type == _ROUNDING for place in places(exported.graph)) else "")
         )
     return worst
 

@@ -151,6 +151,11 @@ def special_only(chosen: Method) -> bool:
     return bool(getattr(chosen, "only_convolutions", False))
 
 
+def rounds_inputs(chosen: Method) -> bool:
+    """Whether what a method exports rounds its inputs to 8 bits over the range of the whole tensor."""
+    return bool(getattr(chosen, "rounds_inputs", False))
+
+
 def totals(network: Network, chosen: Mapping[str, Plan]) -> tuple[int, int]:
     """Bytes on disk of all compressible weights as planned (dense ones in fp32), and dense."""
     dense = sum(layer.dense_bytes for layer in network.layers)

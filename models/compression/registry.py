@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from models.compression.base import CompressionError, Method
-from models.compression.compact import INT2, INT4
+from models.compression.compact import INT2, INT3, INT4
 from models.compression.deep_compression import DeepCompression
 from models.compression.deepthin import DeepThin
 from models.compression.deepthin_codebook import DeepThinCodebook
@@ -40,6 +40,7 @@ _ALL: Final[tuple[Method, ...]] = (
     Int8(),
     Int4(),
     INT4,
+    INT3,
     INT2,
 )
 

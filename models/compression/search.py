@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import onnxruntime as ort
 
 from models.compression.allocation import Candidate, allocate, candidates, loss
-from models.compression.assess import agreement, speed
-from models.compression.base import Array, CompressionError, Plan
+from models.compression.assess import speed
+from models.compression.base import CompressionError, Plan
 from models.compression.calibrate import Calibrator
 from models.compression.evaluating import quality_of
 from models.compression.export import export
-from models.compression.network import Layer, Network, as_stored, with_weights
+from models.compression.network import Layer, Network
 from models.compression.registry import method
 from models.compression.report import weight_bytes
+from models.compression.sensitivity import Sensitivity
 from ops import library
 
 if TYPE_CHECKING:
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 _STEPS: Final = 6
 _SAMPLE: Final = 12
 _SENSITIVITY_ROWS: Final = 4000
-_AFFORDABLE: Final = 1.0  # seconds of inputs that are run for every layer
-_LEAST: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +124,8 @@ class _Search:
         calibrator = None
         if job.spec.calibration:
             calibrator = Calibrator(network, job.calibration_feeds, threads=job.threads, max_rows=_SENSITIVITY_ROWS)
-        given, _, self._kind = job.timed_sample(_SAMPLE)
-        parent = _Remembered(library.session(network.model.SerializeToString(), threads=job.threads))
-        # Networks that write token by token take seconds for a recording, and there are as many runs as layers.
-        given = given[: parent.affordable(given)]
+        given, _, kind = job.timed_sample(_SAMPLE)
+        sensitivity = Sensitivity(network, given, kind, threads=job.threads)
         self._options: dict[str, list[Candidate]] = {}
         self._importance: dict[str, float] = {}
         for index, layer in enumerate(network.layers):
@@ -143,7 +138,7 @@ class _Search:
 
             options = candidates(network, layer, budget.methods, moments, values[layer.name], trying)
             self._options[layer.name] = options
-            self._importance[layer.name] = self._effect(network, layer.name, options, parent, given)
+            self._importance[layer.name] = _importance(network, layer, options, sensitivity)
         self.smallest = self.fixed + sum(options[0].bytes for options in self._options.values())
 
     def at(self, size: int) -> dict[str, Candidate]:
@@ -187,22 +182,17 @@ class _Search:
             latency = times.rtf if times.rtf is not None else times.seconds
         return Trial(size, loss, latency)
 
-    def _effect(
-        self, network: Network, name: str, options: list[Candidate], parent: Any, given: list[dict[str, Any]]
-    ) -> float:
-        """Squared error of the network's output by the loss of this layer's, for a middling candidate."""
-        tried = [candidate for candidate in options if candidate.plan is not None and candidate.error > 0]
-        if not tried:
-            return 1.0
-        candidate = min(tried, key=lambda each: abs(each.error - 0.3))
-        assert candidate.plan is not None
-        layer = next(layer for layer in network.layers if layer.name == name)
-        chosen = method(candidate.plan.method)
-        dense = chosen.decompress(chosen.compress(network.weight(layer), candidate.plan))
-        changed = with_weights(network.model, {name: as_stored(layer, network.nodes(layer)[0], dense)})
-        session = library.session(changed.SerializeToString(), threads=self._job.threads)
-        same = agreement(parent, session, given, self._kind)
-        return max(same.output_error**2 / loss(candidate.error), 1e-9)
+
+def _importance(network: Network, layer: Layer, options: list[Candidate], sensitivity: Sensitivity) -> float:
+    """Squared error of the network's output by the loss of this layer's, for a middling candidate."""
+    tried = [candidate for candidate in options if candidate.plan is not None and candidate.error > 0]
+    if not tried:
+        return 1.0
+    candidate = min(tried, key=lambda each: abs(each.error - 0.3))
+    assert candidate.plan is not None
+    chosen = method(candidate.plan.method)
+    dense = chosen.decompress(chosen.compress(network.weight(layer), candidate.plan))
+    return max(sensitivity.output_error(layer, dense) ** 2 / loss(candidate.error), 1e-9)
 
 
 def _fail(trials: list[tuple[int, Trial, dict[str, Candidate]]], what: str, limit: float | None) -> None:
@@ -214,29 +204,3 @@ def _fail(trials: list[tuple[int, Trial, dict[str, Candidate]]], what: str, limi
     ]
     wish = "" if limit is None else f" {limit:g}"
     raise CompressionError(f"{what}{wish} cannot be met; what was tried: {'; '.join(parts)}")
-
-
-class _Remembered:
-    """A session whose answers are kept: the parent of every layer's comparison is the same."""
-
-    def __init__(self, session: ort.InferenceSession) -> None:
-        self._session = session
-        self._answers: dict[int, list[Array]] = {}
-
-    def affordable(self, given: list[dict[str, Array]]) -> int:
-        """How many of the inputs can be run for every layer."""
-        start = time.thread_time()
-        self.run([self._session.get_outputs()[0].name], given[0])
-        return max(_LEAST, int(_AFFORDABLE / max(time.thread_time() - start, 1e-6)))
-
-    def get_outputs(self) -> list[ort.NodeArg]:
-        """As the session has them."""
-        outputs: list[ort.NodeArg] = self._session.get_outputs()
-        return outputs
-
-    def run(self, names: list[str], feed: dict[str, Array]) -> list[Array]:
-        """The session's first output; `feed` is one of those that live as long as this."""
-        key = id(next(iter(feed.values())))
-        if key not in self._answers:
-            self._answers[key] = self._session.run(names, feed)
-        return self._answers[key]

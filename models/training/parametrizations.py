@@ -334,6 +334,12 @@ class Int4CompactWeight(Int4Weight):
         return (self.scale.float() * self.step).repeat_interleave(block, dim=1)[:, : self.Q].t()
 
 
+class Int3CompactWeight(Int4CompactWeight):
+    """`int3-compact`."""
+
+    lowest, highest = -4, 3
+
+
 class Int2CompactWeight(Int4CompactWeight):
     """`int2-compact`."""
 
@@ -357,6 +363,7 @@ PARAMETRIZATIONS: Mapping[str, type[CompressedWeight]] = {
     "int8": Int8Weight,
     "int4": Int4Weight,
     "int4-compact": Int4CompactWeight,
+    "int3-compact": Int3CompactWeight,
     "int2-compact": Int2CompactWeight,
 }
 """By the name of the method."""

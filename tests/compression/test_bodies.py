@@ -106,7 +106,7 @@ def test_branches_are_one_network_with_shared_weights() -> None:
         np.testing.assert_allclose(_run(network.model, feed), _run(given, feed), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["deepthin", "int8", "int4-compact", "pruned-csr"])
+@pytest.mark.parametrize("name", ["deepthin", "int8", "int3-compact", "int4-compact", "pruned-csr"])
 def test_compressed_branches_compute_what_their_weights_stand_for(name: str) -> None:
     network = find(normalise(branches()).model)
     done = {each.name: _compressed(network, each.name, name) for each in network.layers}
@@ -169,7 +169,7 @@ def test_weights_in_loops() -> None:
     np.testing.assert_allclose(_run(exported, {"x": x}), _run(reference, {"x": x}), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["int8", "int4", "int4-compact", "int2-compact", "low-rank"])
+@pytest.mark.parametrize("name", ["int8", "int4", "int4-compact", "int3-compact", "int2-compact", "low-rank"])
 def test_a_table_that_is_looked_up_and_multiplied_by_is_stored_once(name: str) -> None:
     given = tied()
     network = find(normalise(given).model)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
 from models.compression import search
-from models.compression.allocation import Candidate, allocate
+from models.compression.allocation import Candidate, allocate, candidates
 from models.compression.base import CompressionError
+from models.compression.calibrate import Calibrator
+from models.compression.network import find
 from tests.compression import networks
 from tests.compression.jobs import FRONT_END, Desk
 
@@ -96,6 +100,34 @@ def test_a_time_budget_takes_the_most_bytes_that_are_quick_enough(
     assert (len(sizes) == 1) == wide
     # Within the steps of the sizes that are tried.
     assert wide or found["chosen"]["bytes"] > 8000
+
+
+def test_inputs_that_8_bits_do_not_suit_count_against_int8():
+    network = find(networks.feed_forward(sizes=SIZES))
+    layer = network.layers[0]
+    tried = {}
+    for largest in (1.0, 1000.0):
+        x = networks.random(50, SIZES[0])
+        x[0, 0] = largest
+        given = Calibrator(network, [{network.model.graph.input[0].name: x[None]}]).moments(layer, None)
+        # The error of other inputs is what counts: it is the same layer otherwise.
+        moments = replace(given, oo=np.eye(len(given.oo)), cc=np.eye(len(given.oo)))
+        found = candidates(network, layer, ["int8"], moments, layer.dense_bytes, lambda *_: None)
+        tried[largest] = found[0].error
+    assert tried[1.0] < 0.02 < 1 < tried[1000.0]
+
+
+def test_all_named_methods_are_mixed(tmp_path: Path):
+    methods = ["deepthin", "deepthin-int8", "low-rank", "pruned-csr", "deep-compression", "low-rank-codebook"]
+    methods += ["int8", "int4", "int4-compact", "int3-compact", "int2-compact"]
+    desk = Desk(tmp_path, networks.feed_forward(sizes=(24, 96, 96, 96, 12)))
+    desk.run(budget={"target_bytes": 16000, "methods": methods}, front_end=FRONT_END, calibration=["first"],
+             allow_slower=True)  # fmt: skip
+    report = desk.report()
+    assert report["bytes"]["initialisers"] <= 16000
+    said = " ".join(event.message for event in desk.events)
+    assert all(f"layer1.weight: {name}" in said for name in methods)
+    assert len({layer["method"] for layer in report["layers"]}) > 1
 
 
 def test_an_impossible_latency_lists_what_was_tried(tmp_path: Path):

@@ -19,7 +19,7 @@ from tests.training.test_trainer import TRAIN, trainer
 
 OTHERS = [name for name in METHODS if name not in ("dense", "deepthin", "separable-conv")]
 # Every int8 product rounds its inputs too, and so do those of 4 and 2 bits.
-ROUNDED = ("int8", "int4", "int4-compact", "int2-compact")
+ROUNDED = ("int8", "int4", "int4-compact", "int3-compact", "int2-compact")
 
 
 def rules(family, name, size=0.5):
