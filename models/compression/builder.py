@@ -56,10 +56,6 @@ class OnnxBuilder:
             outer._prepared[key] = make(outer)
         return outer._prepared[key]
 
-    def inner(self) -> OnnxBuilder:
-        """A builder for the body of a node of this graph, which may not use a name twice either."""
-        return OnnxBuilder(self._taken)
-
     def body(self) -> OnnxBuilder:
         """A builder for the nodes of a body of this graph, whose constants go to this graph."""
         body = OnnxBuilder(self._taken)

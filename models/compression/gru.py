@@ -58,7 +58,7 @@ def _scan(
     gates = method(weights[0].plan.method).export(
         weights[0], builder, layers[0].name, x, builder.constant(f"{layers[0].name}.bias", inputs)
     )
-    body = builder.inner()
+    body = builder.body()
     before, given_gates = body.name("state"), body.name("gates")
     constant = body.constant(f"{layers[1].name}.bias", recurrent)
     state = _step(body, weights[1], layers[1].name, (before, given_gates, constant), hidden, reset_after=reset_after)

@@ -55,7 +55,7 @@ def _scan(
     # Both biases are added to the same sum: one is enough.
     total = builder.constant(f"{layers[0].name}.bias", both[: 4 * hidden] + both[4 * hidden :])
     gates = method(weights[0].plan.method).export(weights[0], builder, layers[0].name, x, total)
-    body = builder.inner()
+    body = builder.body()
     before = [body.name("state"), body.name("cell"), body.name("gates")]
     state, cell = _step(body, weights[1], layers[1].name, (before[0], before[1], before[2]), hidden)
     last_state, last_cell, every = scan_steps(builder, body, states, (gates, 4 * hidden), before, [state, cell], hidden)

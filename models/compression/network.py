@@ -212,7 +212,6 @@ def _check_operators(graph: onnx.GraphProto) -> None:
 def _problem(nodes: list[NodeProto], sites: list[tuple[int, int]], tensor: onnx.TensorProto, uses: int) -> str | None:
     node, shape = nodes[0], tuple(tensor.dims)
     ops = {(other.op_type, operand) for other, (_, operand) in zip(nodes, sites, strict=True)}
-    fixed = attributes(node)
     if tensor.data_type != TensorProto.FLOAT:
         return f"is {TensorProto.DataType.Name(tensor.data_type).lower()} without a Cast to float"
     if node.op_type == LOOKED_UP and _takes_columns(node, tensor) and uses == len(nodes):
@@ -231,9 +230,8 @@ def _problem(nodes: list[NodeProto], sites: list[tuple[int, int]], tensor: onnx.
     if node.op_type == "Conv":
         return _conv_problem(shape, [attributes(other) for other in nodes])
     if node.op_type in RECURRENT:
-        if len(nodes) > 1:
-            return f"is shared by several {node.op_type} nodes"
-        return _recurrent_problem(node, fixed, shape)
+        problems = (_recurrent_problem(other, attributes(other), shape) for other in nodes)
+        return next((problem for problem in problems if problem is not None), None)
     if int(np.prod(shape)) < _SMALLEST:
         return f"has just {int(np.prod(shape))} values"
     return None

@@ -33,7 +33,7 @@ def scan_steps(
 
     Args:
         builder: the graph.
-        body: the nodes of one step.
+        body: the nodes of one step, of `builder.body`.
         first: the states [batch, hidden] before the first step; the first of them is also the layer's output.
         gates: what the inputs give, [time, batch, width], and its width.
         before: names in `body` of the states before a step and, last, of its gates.
@@ -54,8 +54,7 @@ def scan_steps(
         helper.make_tensor_value_info(value, TensorProto.FLOAT, ["batch", hidden])
         for value in (*after, body.node("Identity", [after[0]]))
     ]
-    graph = helper.make_graph(body.nodes, "step", taken, made, body.initializers)
-    builder.domains |= body.domains
+    graph = helper.make_graph(body.nodes, "step", taken, made)
     last = builder.node("Scan", [*first, name], outputs=len(made), num_scan_inputs=1, body=graph)
     return (last, *(f"{last}.{number}" for number in range(1, len(made))))
 

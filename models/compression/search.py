@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _STEPS: Final = 6
 _SAMPLE: Final = 12
 _SENSITIVITY_ROWS: Final = 4000
+_TRIED_FROM: Final = 0.4  # of the stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ def search(job: Job, report: Report) -> tuple[dict[str, Plan], dict[str, Any]]:
 
         def trying(part: float, message: str, layer: str | None = None) -> None:
             done = min((len(trials) + part) / (_STEPS + 2), 1.0)
-            report(0.4 + 0.6 * done, f"trying {size} bytes: {message}", layer)
+            report(_TRIED_FROM + (1 - _TRIED_FROM) * done, f"trying {size} bytes: {message}", layer)
 
         trial = search_.measure(chosen, len(trials), trying)
         trials.append((size, trial, chosen))
@@ -128,13 +129,15 @@ class _Search:
         sensitivity = Sensitivity(network, given, kind, threads=job.threads)
         self._options: dict[str, list[Candidate]] = {}
         self._importance: dict[str, float] = {}
+        # The rest is for trials, if there are any.
+        share = 1.0 if budget.max_wer_delta is None and budget.target_latency is None else _TRIED_FROM
         for index, layer in enumerate(network.layers):
-            report(0.4 * index / len(network.layers), f"how sensitive is {layer.name}", layer.name)
+            report(share * index / len(network.layers), f"how sensitive is {layer.name}", layer.name)
             moments = None if calibrator is None else calibrator.moments(layer, None)
 
             def trying(part: float, name: str, index: int = index, layer: Layer = layer) -> None:
                 done = (index + part) / len(network.layers)
-                report(0.4 * done, f"how sensitive is {layer.name}: {name}", layer.name)
+                report(share * done, f"how sensitive is {layer.name}: {name}", layer.name)
 
             options = candidates(network, layer, budget.methods, moments, values[layer.name], trying)
             self._options[layer.name] = options

@@ -133,3 +133,17 @@ def shared(*, transposed: bool = False) -> onnx.ModelProto:
         helper.make_node("MatMul", ["h", names[1]], ["y"]),
     ]
     return model(nodes, {"w": random(20, 20)}, {"x": ["n", 20]}, {"y": ["n", 20]})
+
+
+def shared_recurrent(op: str) -> onnx.ModelProto:
+    """Two layers of 16 units, x [steps, batch, 16]: one behind the other, with weights in common."""
+    gates = 3 if op == "GRU" else 4
+    weights: dict[str, Array] = {"w": random(1, gates * 16, 16), "r": random(1, gates * 16, 16, seed=1)}
+    weights |= {name: random(1, gates * 32, seed=seed) for seed, name in enumerate(("b1", "b2"), 2)}
+    weights["axis"] = np.array([1], np.int64)
+    nodes = [
+        helper.make_node(op, ["x", "w", "r", "b1"], ["first"], hidden_size=16),
+        helper.make_node("Squeeze", ["first", "axis"], ["h"]),
+        helper.make_node(op, ["h", "w", "r", "b2"], ["y"], hidden_size=16),
+    ]
+    return model(nodes, weights, {"x": ["steps", "batch", 16]}, {"y": ["steps", 1, "batch", 16]})

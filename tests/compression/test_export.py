@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from models.compression.base import Compressed, CompressionError, Method
 from models.compression.calibrate import Calibrator
@@ -165,6 +165,27 @@ def test_an_lstm_of_another_kind_is_named(change: dict[str, Any]):
         model.graph.node[0].attribute.append(helper.make_attribute(name, value))
     with pytest.raises(CompressionError, match="is an LSTM with"):
         find(normalise(model).model)
+
+
+@pytest.mark.parametrize("method", USED)
+@pytest.mark.parametrize("op", ["GRU", "LSTM"])
+def test_weights_that_recurrent_layers_share_are_compressed_once(method: str, op: str):
+    model = networks.shared_recurrent(op)
+    feeds = {"x": random(6, 2, 16, seed=4, scale=1.0)}
+    exported = check(model, feeds, method, 2)
+    assert op not in {node.op_type for node in exported.graph.node}
+    arrays = [numpy_helper.to_array(tensor) for tensor in exported.graph.initializer]
+    stored = [array.tobytes() for array in arrays if array.size > 4]
+    assert len(stored) == len(set(stored))
+    network = find(normalise(model).model)
+    assert {layer.name: len(layer.nodes) for layer in network.layers} == {"w": 2, "r": 2}
+    # Half of the states that the recurrent weight sees are those of the second layer.
+    calibrator = Calibrator(network, [feeds])
+    states = [np.zeros((2, 2, 16)), *(run(cut(network.model, [name]), feeds)[0][:-1, 0] for name in ("first", "y"))]
+    flat = np.concatenate([each.reshape(-1, 16) for each in states]).astype(np.float64)
+    moments = calibrator.moments(next(layer for layer in network.layers if layer.name == "r"), None)
+    assert moments.rows == 24
+    np.testing.assert_allclose(moments.oo, flat.T @ flat / 24, atol=1e-6)
 
 
 def test_one_half_of_a_recurrent_layer_may_stay_dense():
