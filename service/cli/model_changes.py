@@ -20,8 +20,8 @@ def add_to(commands: Parsers) -> None:
         "pull",
         help="get a published model",
         description="Get a published model from the registries that npm and pip are set up for, check its SHA-256 and "
-        "put it under $DEEPTHIN_HOME/models. Nothing that is downloaded is run. A pull that was cut off goes on where it "
-        "was.",
+        "put it under $DEEPTHIN_HOME/models. Nothing that is downloaded is run. A pull that was cut off goes on where "
+        "it was.",
         epilog="Known: " + "; ".join(f"{item.name} ({item.size / 1e6:.0f} MB)" for item in ENTRIES.values()),
     )
     parser.add_argument("name", metavar="NAME", help="a published model")
