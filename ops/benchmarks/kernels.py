@@ -7,8 +7,7 @@ with what the processor's multiply-adds and memory allow. How sessions are timed
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from ops.measure import Measured, measure_product, peak_flops, read_bandwidth
 from ops.quantised import quantise_rows
 
 SIDES = (1024, 2048, 4096)
+_SMALL = 512  # large enough for a transform
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -112,23 +112,19 @@ def _sessions(
     config: Mapping[str, str],
 ) -> Iterator[Row]:
     rng = np.random.default_rng(0)
-    weight = rng.standard_normal((side, side), np.float32)
+    sizes = [size for size, _ in subjects]
+    ready = [session(model, threads=threads, config=config) for model in _sides(rng, side, sizes)]
     # Two threads share caches that cannot be emptied at once by one: cold calls are of one.
-    caches: dict[str, Callable[..., list[float]]] = {"warm": partial(time_in_turn, threads=threads)} | (
-        {"cold": time_cold} if threads == 1 else {}
-    )
-    ready = [
-        session(model, threads=threads, config=config)
-        for model in (dense_model(weight), rivals.int8(weight), rivals.int4(weight))
-    ]
-    for size, geometry in subjects:
-        models = [*_models(rng, geometry), rivals.low_rank(rng, side, side, size), rivals.csr(rng, side, side, size)]
-        ready += [session(model, threads=threads, config=config) for model in models]
+    little = min(side, _SMALL)
+    small = [session(model) for model in _sides(rng, little, sizes)] if threads == 1 else []
     for batch in batches:
         x = rng.standard_normal((batch, side), np.float32)
         calls = [bound_call(candidate, x, side) for candidate in ready]
-        for cache, time in caches.items():
-            seconds = time(calls, rounds)
+        found = {"warm": time_in_turn(calls, rounds, threads=threads)}
+        if small:
+            way = [bound_call(candidate, np.ascontiguousarray(x[:, :little]), little) for candidate in small]
+            found["cold"] = time_cold(list(zip(calls, way, strict=True)), rounds)
+        for cache, seconds in found.items():
             for place, (size, geometry) in enumerate(subjects):
                 own, *others = seconds[3 + 5 * place : 8 + 5 * place]
                 did = measure_product(geometry, batch)
@@ -165,6 +161,16 @@ def _kernels(
                     size, geometry, direct, 1, baseline=PEAK, baseline_seconds=direct.correlation_flops / machine.peak,
                     gflops=direct.correlation_flops / direct.correlation_seconds / 1e9, **common,
                 )  # fmt: skip
+
+
+def _sides(rng: np.random.Generator, side: int, sizes: Sequence[float]) -> Iterator[bytes]:
+    """Dense matrices of three types, and for each size its five, of the least size if it is out of reach."""
+    weight = rng.standard_normal((side, side), np.float32)
+    yield from (dense_model(weight), rivals.int8(weight), rivals.int4(weight))
+    for size in sizes:
+        reached = max(size, smallest_size(side, side))
+        yield from _models(rng, solve(side, side, reached))
+        yield from (rivals.low_rank(rng, side, side, reached), rivals.csr(rng, side, side, reached))
 
 
 def _models(rng: np.random.Generator, geometry: Geometry) -> Iterator[bytes]:

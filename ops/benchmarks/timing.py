@@ -1,7 +1,8 @@
 """Timing one-node models in sessions with the same options, in turn.
 
 In every round each side first runs untimed (its caches warm up, the other side's threads go to sleep) and then timed; a
-figure is the median over the calls of all rounds. Times include what a call to a session costs, on all sides.
+figure is the least of the rounds' medians, so that what else a shared machine does for some tens of milliseconds is in
+none. Times include what a call to a session costs, on all sides.
 """
 
 import os
@@ -21,7 +22,8 @@ from ops.library import session
 
 Float = NDArray[np.float32]
 
-_PAUSE = 0.12
+# ONNX Runtime's threads wait for work for some 40 ms and keep a core busy with it. A core that slept is slow for 10 ms.
+_PAUSE, _AWAKE = 0.08, 0.04
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +36,7 @@ class Comparison:
         batch: Rows per call.
         threads: Intra-op threads of both sessions.
         baseline: What it is compared with.
-        seconds, baseline_seconds: Median time of a call.
+        seconds, baseline_seconds: Time of a call, the least of the rounds' medians.
         speedup: The second divided by the first.
     """
 
@@ -108,35 +110,37 @@ def time_in_turn(
     *,
     threads: int = 1,
 ) -> list[float]:
-    """Median seconds of a call, for each of the calls, by a clock.
+    """Seconds of a call, for each of the calls, by a clock: the least of the rounds' medians.
 
-    ``time.thread_time`` is one for sessions of one thread on a machine that does other things as well. Sessions of more
-    ``threads`` take fewer and longer turns, with a pause before each: the threads of the session before wait for
-    further work for some hundredths of a second, and keep their cores busy with it.
+    ``time.thread_time`` is a clock for sessions of one thread on a machine that does other things as well. Sessions of
+    more ``threads`` take fewer and longer turns, with a pause before each until the last session's threads sleep.
     """
-    times: list[list[float]] = [[] for _ in calls]
-    for _ in range(rounds if threads == 1 else -(-rounds // 3)):
-        for call, found in zip(calls, times, strict=True):
+    medians: list[list[float]] = [[] for _ in calls]
+    for _ in range(rounds if threads == 1 else -(-rounds // 2)):
+        for call, found in zip(calls, medians, strict=True):
             if threads > 1:
                 time.sleep(_PAUSE)
-            _times(call, 0.003 * threads, clock)
-            found.extend(_times(call, 0.005 if threads == 1 else 0.015, clock))
-    return [median(found) for found in times]
+            _times(call, 0.003 if threads == 1 else _AWAKE, clock)
+            found.append(median(_times(call, 0.005 if threads == 1 else 0.02, clock)))
+    return [min(found) for found in medians]
 
 
-def time_cold(calls: Sequence[Callable[[], object]], rounds: int) -> list[float]:
-    """Median seconds of a call that finds none of its data in the caches, for each of the calls.
+def time_cold(calls: Sequence[tuple[Callable[[], object], Callable[[], object]]], rounds: int) -> list[float]:
+    """Median seconds of a call that finds none of its matrix in the caches, for each of the calls.
 
-    The way of a call through Python and the runtime is kept warm by that of another session.
+    Args:
+        calls: Each with one of the same operators and a small matrix, which keeps the way through Python, the runtime
+            and the operators' code warm, as the other layers of a network would.
+        rounds: Timed calls of each.
     """
     # Twice the largest last-level cache that a core of today's servers shares, or more.
     filler = np.zeros(1 << 24, np.float32)
-    other = bound_call(session(dense_model(np.ones((8, 8), np.float32))), np.ones((1, 8), np.float32), 8)
     times: list[list[float]] = [[] for _ in calls]
     for _ in range(rounds):
-        for call, found in zip(calls, times, strict=True):
+        for (call, small), found in zip(calls, times, strict=True):
             np.add(filler, 1, out=filler)
-            other()
+            for _ in range(3):
+                small()
             start = time.perf_counter()
             call()
             found.append(time.perf_counter() - start)

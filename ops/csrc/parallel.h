@@ -20,7 +20,7 @@ class Parallel {
     if (count == 1) return task(size_t{0});
     if (!count) return;
     Job<Task> job{task, {}, {}};
-    ort_.check(ort_.api->KernelContext_ParallelFor(context_, &Job<Task>::run, count, 0, &job));
+    ort_.check(ort_.api->KernelContext_ParallelFor(context_, &Job<Task>::run, count, count, &job));
     if (job.error) std::rethrow_exception(job.error);
   }
 

@@ -1,5 +1,6 @@
 #include "scratch.h"
 
+#include <algorithm>
 #include <stdexcept>
 #include <utility>
 
@@ -19,11 +20,15 @@ ScratchPool::~ScratchPool() {
 }
 
 ScratchPool::Buffer::Buffer(ScratchPool& pool, size_t floats) : pool_(pool), data_(nullptr), size_(0) {
-  Block block{nullptr, 0};
+  const std::thread::id self = std::this_thread::get_id();
+  Block block{nullptr, 0, self};
   {
     const std::lock_guard<std::mutex> lock(pool_.mutex_);
     pool_.free_.reserve(pool_.free_.capacity() ? pool_.free_.capacity() : 64);
     if (!pool_.free_.empty()) {
+      const auto own = std::find_if(pool_.free_.rbegin(), pool_.free_.rend(),
+                                    [&](const Block& free) { return free.last == self; });
+      std::swap(own == pool_.free_.rend() ? pool_.free_.back() : *own, pool_.free_.back());
       block = pool_.free_.back();
       pool_.free_.pop_back();
     }
@@ -40,7 +45,7 @@ ScratchPool::Buffer::Buffer(ScratchPool& pool, size_t floats) : pool_(pool), dat
 ScratchPool::Buffer::~Buffer() {
   const std::lock_guard<std::mutex> lock(pool_.mutex_);
   try {
-    pool_.free_.push_back({data_, size_});
+    pool_.free_.push_back({data_, size_, std::this_thread::get_id()});
   } catch (...) {
     ::operator delete[](data_, kAlignment);
   }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <thread>
 #include <vector>
 
 namespace deepthin {
@@ -14,7 +15,8 @@ class ScratchPool : public std::enable_shared_from_this<ScratchPool> {
   // The process's pool; it lives as long as something holds it.
   static std::shared_ptr<ScratchPool> shared();
 
-  // A cache-line-aligned buffer that goes back to the pool when it is destroyed.
+  // A cache-line-aligned buffer that goes back to the pool when it is destroyed. A thread gets the one back that it used
+  // last, if that is free: what it holds is in the caches of the thread's core, and not in another's.
   class Buffer {
    public:
     Buffer(ScratchPool& pool, size_t floats);
@@ -40,6 +42,7 @@ class ScratchPool : public std::enable_shared_from_this<ScratchPool> {
   struct Block {
     float* data;
     size_t size;
+    std::thread::id last;  // which thread used it
   };
   static constexpr std::align_val_t kAlignment{64};
 
