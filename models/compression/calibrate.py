@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from models.compression.base import Array, Calibration, Matrix
+from models.compression.base import Array, Calibration, Matrix, damping
 from models.compression.bodies import Place, reads
 from models.compression.cutting import cut, tap
 from models.compression.directions import RECURRENT
@@ -31,7 +31,6 @@ MAX_ROWS: Final = 20_000
 FEW_ROWS: Final = 6_000
 """Enough where fine-tuning follows, which takes care of what these leave open."""
 
-_DAMPING: Final = 0.01  # share of the mean variance, as elsewhere
 _BLOCK: Final = 4096
 _CODES: Final = 255  # steps of 8 bits
 _MAX_KEPT: Final = 128 << 20  # bytes of what is kept between layers, of either network
@@ -78,7 +77,7 @@ class Moments:
 
         It solves ``(cc + e·1) · V = co · W + e·W``: least squares, drawn towards `weight` where the data say nothing.
         """
-        extra = _DAMPING * max(float(np.trace(self.cc)) / len(self.cc), 1e-12)
+        extra = damping(self.rows, len(self.cc)) * max(float(np.trace(self.cc)) / len(self.cc), 1e-12)
         W = weight.astype(np.float64)
         regular = self.cc + extra * np.eye(len(self.cc))
         solved: Matrix = np.linalg.solve(regular, self.co @ W + extra * W).astype(np.float32)

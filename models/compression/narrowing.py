@@ -12,11 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from models.compression.base import Calibration, CompressionError, Matrix, SizeError
+
+_RIDGE: Final = 0.01  # units are dropped whole, so that few rows are no temptation to put errors between them
 
 Real = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -186,7 +189,7 @@ def narrow(layers: Sequence[ChainLayer], plan: ChainPlan, inputs: Sequence[Input
             moment = np.diag(np.maximum(incoming, 1e-12 * max(float(incoming.max()), 1.0)))
         else:
             centre = np.outer(given.mean, given.mean) if layer.bias is not None else 0.0
-            moment = Calibration(given.calibration.moment - centre, given.calibration.rows).damped()
+            moment = Calibration(given.calibration.moment - centre, given.calibration.rows).damped(_RIDGE)
         chosen = select(layer.weight, moment, plan.widths[number - 1], taps=count)
         rows = (np.arange(count)[:, None] * units + chosen).ravel()
         weight, bias = layer.weight[rows], layer.bias

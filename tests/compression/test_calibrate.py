@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from models.compression import calibrate
-from models.compression.base import Calibration
+from models.compression.base import Calibration, output_error
 from models.compression.calibrate import Calibrator
 from models.compression.network import find
+from models.compression.registry import method
 from tests.compression.networks import feed_forward
 
 
@@ -36,10 +37,27 @@ def test_recordings_that_are_not_needed_are_not_run(monkeypatch: pytest.MonkeyPa
     assert len(seen) == 4
 
 
+def test_few_rows_are_not_believed_where_they_say_nothing() -> None:
+    """On rows that nothing was fitted to, a weight that was fitted to few of them errs less than by its own error."""
+    rng = np.random.default_rng(3)
+    mixing = 0.5 ** np.abs(np.subtract.outer(np.arange(96), np.arange(96)))
+    x, held_out = (rng.standard_normal((rows, 96)) @ mixing for rows in (48, 4000))
+    W, chosen = rng.standard_normal((96, 64)).astype(np.float32), method("int3-compact")
+    plan, given = chosen.plan(96, 64, 1.0), Calibration(held_out.T @ held_out / 4000, 4000)
+
+    def error(calibration: Calibration | None) -> float:
+        return output_error(W, chosen.decompress(chosen.compress(W, plan, calibration)), given)
+
+    few = Calibration(x.T @ x / 48, 48)
+    believed = Calibration(few.moment, 1_000_000)
+    assert error(few) < 0.95 * error(None)
+    assert error(few) < 0.95 * error(believed)
+
+
 def test_inputs_that_hardly_vary_leave_a_moment_that_can_be_inverted() -> None:
     moment = np.full((40, 40), 2e-4)
     moment[0, 0] = 0.2
     moment[1, 1] = -1e-3
-    damped = Calibration(moment, 100).damped()
+    damped = Calibration(moment, 10_000).damped()
     assert np.linalg.eigvalsh(damped)[0] > 0
     assert np.abs(damped - moment).max() < 1e-2
