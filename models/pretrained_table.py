@@ -189,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m models.pretrained_table", description=__doc__)
     parser.add_argument("file", nargs="?", type=Path, help="file with the markers; without it the table is printed")
     parser.add_argument("--corpus", required=True, type=Path, metavar="DIR", help="folder with manifest.tsv")
-    parser.add_argument("--every", type=int, default=11, metavar="K", help="score every Kth utterance (%(default)s)")
+    parser.add_argument("--every", type=int, default=3, metavar="K", help="score every Kth utterance (%(default)s)")
     parser.add_argument("--limit", type=int, metavar="N", help="score N of these at most")
     parser.add_argument(
         "--calibration", type=Path, metavar="DIR", help=f"corpus to fit to ({_CALIBRATION} beside --corpus)"
