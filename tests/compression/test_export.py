@@ -9,8 +9,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from models.compression import parity
 from models.compression.base import Compressed, CompressionError, Method
 from models.compression.calibrate import Calibrator
+from models.compression.compressing import approximated
 from models.compression.cutting import cut
 from models.compression.export import export
 from models.compression.network import Network, as_stored, find, with_weights
@@ -292,3 +294,31 @@ def test_metadata_of_the_checkpoint_is_kept():
     network = find(normalise(model).model)
     exported = export(network, squeezed(network, METHODS["low-rank"]))
     assert {entry.key: entry.value for entry in exported.metadata_props} == {"vocabulary": "abc"}
+
+
+def test_int8_whose_inputs_are_small_but_for_one_is_told_apart_with_advice():
+    network = find(normalise(networks.feed_forward(softmax=False)).model)
+    compressed = squeezed(network, METHODS["int8"], 1.0)
+    exported, plain = export(network, compressed), approximated(network, compressed, {})
+    name = network.model.graph.input[0].name
+    x = random(40, 24, seed=4, scale=1.0)
+    allowed = parity.tolerance({key: each.plan for key, each in compressed.items()})
+    parity.check(exported, plain, [{name: x}], allowed)
+    x[0] = 0
+    x[0, 0] = 1e4
+    # Rows but the first see zeros alone; that one would hide it.
+    with pytest.raises(parity.ParityError, match="leave layers out whose inputs are small but for a few"):
+        parity.check(_without_first(exported), _without_first(plain), [{name: x}], allowed)
+
+
+def _without_first(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the first row of its output left out."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    (output,) = copy.graph.output
+    for key, value in (("first", 1), ("last", 1 << 30), ("axis", 0)):
+        copy.graph.initializer.append(numpy_helper.from_array(np.array([value], np.int64), f"rows.{key}"))
+    inputs = [output.name, "rows.first", "rows.last", "rows.axis"]
+    copy.graph.node.append(helper.make_node("Slice", inputs, ["rows"]))
+    output.name = "rows"
+    return copy
