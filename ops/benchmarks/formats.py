@@ -7,8 +7,9 @@ the core was measured to do in the same run:
 - bytes: the stored arrays at the rate at which it reads as many bytes over and over;
 - arithmetic: a multiply-add for every weight that is not left out, at its peak;
 - look-ups: a value that is found by an index, be it an input of a sparse matrix or a value of a codebook, is a load of
-  its own, and takes the place of a load that could feed a whole vector's multiply-add. One row finds every weight for
-  itself; rows of a batch share that.
+  its own, and takes the place of a load that could feed a whole vector's multiply-add; so is the index, where it is
+  stored as a number of its own. Values of up to five bits are found in registers, by shuffles of which a core does as
+  many as loads. One row finds every weight for itself; rows of a batch share that.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -162,8 +163,9 @@ def _matrices(rng: np.random.Generator, side: int) -> Iterator[Stored]:
             "codebook": rng.standard_normal(1 << bits, np.float32),
             "indices": rng.integers(0, 256, side * packed_bytes(bits, side), np.uint8),
         }
-        # A byte of codes is one look-up in the sums that it can stand for; a register holds no table of 256 values.
-        yield Stored("CodebookMatMul", f"{bits} bits", arrays, {"bits": bits}, side * side, side * side * bits / 8)
+        yield Stored(
+            "CodebookMatMul", f"{bits} bits", arrays, {"bits": bits}, side * side, side * side * _looked_up(bits)
+        )
     yield _codebook_csr(rng, side, 0.1)
     for share in (8, 64):
         values = rng.standard_normal(max(1, side * side // share), np.float32)
@@ -176,6 +178,14 @@ def _matrices(rng: np.random.Generator, side: int) -> Iterator[Stored]:
     yield Stored("DeepThinMatMul", "shuffled, .1 of values", factors, {"shuffle": 1}, side * side, 2 * side * side)
 
 
+def _looked_up(bits: int) -> float:
+    """Loads or shuffles for a weight of a codebook."""
+    if bits in (2, 4) and instruction_set() == "avx2":
+        return 12 / 32  # the four bytes of 32 values, put together by two steps of two
+    # A byte of codes, and what it is looked up in: the sums that it can stand for, or with 8 bits the values.
+    return 2 * bits / 8
+
+
 def _csr(rng: np.random.Generator, side: int, density: float) -> Stored:
     kept = rng.random((side, side)) < density
     arrays: dict[str, NDArray[Any]] = {
@@ -184,7 +194,7 @@ def _csr(rng: np.random.Generator, side: int, density: float) -> Stored:
         "starts": np.concatenate([[0], np.cumsum(kept.sum(1))]).astype(np.int32),
     }
     count = int(kept.sum())
-    return Stored("CsrMatMul", f"{density:.0%} of entries", arrays, {}, count, count)
+    return Stored("CsrMatMul", f"{density:.0%} of entries", arrays, {}, count, 2 * count)
 
 
 def _codebook_csr(rng: np.random.Generator, side: int, density: float) -> Stored:
@@ -200,6 +210,4 @@ def _codebook_csr(rng: np.random.Generator, side: int, density: float) -> Stored
         "gaps": pack_bits(np.full(entries, step - 1), 4),
         "starts": np.arange(side + 1, dtype=np.int32) * each,
     }
-    return Stored(
-        "CodebookCsrMatMul", f"{density:.0%} of entries, 5+4 bits", arrays, bits, side * each, 2 * side * each
-    )
+    return Stored("CodebookCsrMatMul", f"{density:.0%} of entries, 5+4 bits", arrays, bits, side * each, side * each)

@@ -84,6 +84,51 @@ class SmallTable {
   Vec low_, high_;
 };
 
+class MediumTable {
+ public:
+  explicit MediumTable(const float* table) : low_(table), high_(table + 16) {}
+  Vec operator[](BitsVec index) const {
+    return _mm256_blendv_ps(low_[index], high_[index], _mm256_castsi256_ps(_mm256_slli_epi32((__m256i)index, 27)));
+  }
+
+ private:
+  SmallTable low_, high_;
+};
+
+// 16 values as tables of their first, second, third and fourth bytes, where 32 codes are looked up at a time.
+class ByteTables {
+ public:
+  static constexpr size_t per_word = 32;
+  explicit ByteTables(const float* table) {
+    uint8_t bytes[4][16];
+    for (size_t i = 0; i < 16; ++i)
+      for (size_t byte = 0; byte < 4; ++byte) bytes[byte][i] = reinterpret_cast<const uint8_t*>(table + i)[byte];
+    for (size_t byte = 0; byte < 4; ++byte)
+      bytes_[byte] = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes[byte])));
+  }
+
+  // The place of lane `lane` of value `vector`, of the four that operator() gives, among the bytes of a word.
+  static size_t place(size_t vector, size_t lane) { return 4 * vector + lane % 4 + lane / 4 * 16; }
+
+  // The values of the lowest `bits` bits of every byte, from bit `shift` on.
+  void operator()(const uint8_t* word, int shift, int bits, Vec (&values)[4]) const {
+    const __m256i loaded = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(word));
+    const __m256i codes = _mm256_and_si256(_mm256_srli_epi16(loaded, shift), _mm256_set1_epi8(char((1 << bits) - 1)));
+    __m256i byte[4];
+    for (size_t i = 0; i < 4; ++i) byte[i] = _mm256_shuffle_epi8(bytes_[i], codes);
+    const __m256i low[2] = {_mm256_unpacklo_epi8(byte[0], byte[1]), _mm256_unpackhi_epi8(byte[0], byte[1])};
+    const __m256i high[2] = {_mm256_unpacklo_epi8(byte[2], byte[3]), _mm256_unpackhi_epi8(byte[2], byte[3])};
+    for (size_t i = 0; i < 2; ++i) {
+      values[2 * i] = _mm256_castsi256_ps(_mm256_unpacklo_epi16(low[i], high[i]));
+      values[2 * i + 1] = _mm256_castsi256_ps(_mm256_unpackhi_epi16(low[i], high[i]));
+    }
+  }
+
+ private:
+  __m256i bytes_[4];
+};
+#define DEEPTHIN_BYTE_TABLES
+
 // Every lane and those before it.
 inline BitsVec running_sum(BitsVec v) {
   __m256i sum = (__m256i)v;
@@ -92,6 +137,10 @@ inline BitsVec running_sum(BitsVec v) {
   // The halves were summed apart.
   const __m256i low = _mm256_permute2x128_si256(sum, sum, 0x08);
   return (BitsVec)_mm256_add_epi32(sum, _mm256_shuffle_epi32(low, 0xff));
+}
+
+inline BitsVec last_lane(BitsVec v) {
+  return (BitsVec)_mm256_permutevar8x32_epi32((__m256i)v, _mm256_set1_epi32(LANES - 1));
 }
 
 inline void transpose(Vec (&v)[LANES]) {

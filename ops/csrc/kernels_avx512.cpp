@@ -58,6 +58,15 @@ class SmallTable {
 };
 using TinyTable = SmallTable;
 
+class MediumTable {
+ public:
+  explicit MediumTable(const float* table) : low_(_mm512_loadu_ps(table)), high_(_mm512_loadu_ps(table + 16)) {}
+  Vec operator[](BitsVec index) const { return _mm512_permutex2var_ps(low_, (__m512i)index, high_); }
+
+ private:
+  Vec low_, high_;
+};
+
 // Every lane and those before it.
 inline BitsVec running_sum(BitsVec v) {
   const __m512i zero = _mm512_setzero_si512();
@@ -66,6 +75,10 @@ inline BitsVec running_sum(BitsVec v) {
   sum = _mm512_add_epi32(sum, _mm512_alignr_epi32(sum, zero, 14));
   sum = _mm512_add_epi32(sum, _mm512_alignr_epi32(sum, zero, 12));
   return (BitsVec)_mm512_add_epi32(sum, _mm512_alignr_epi32(sum, zero, 8));
+}
+
+inline BitsVec last_lane(BitsVec v) {
+  return (BitsVec)_mm512_permutexvar_epi32(_mm512_set1_epi32(LANES - 1), (__m512i)v);
 }
 
 inline void transpose(Vec (&v)[LANES]) {

@@ -58,6 +58,18 @@ class SmallTable {
 };
 using TinyTable = SmallTable;
 
+class MediumTable {
+ public:
+  explicit MediumTable(const float* table) : low_(table), high_(table + 16) {}
+  Vec operator[](BitsVec index) const {
+    const uint32x4_t above = vcgtq_u32((uint32x4_t)index, vdupq_n_u32(15));
+    return vbslq_f32(above, high_[index & 15], low_[index & 15]);
+  }
+
+ private:
+  SmallTable low_, high_;
+};
+
 // Every lane and those before it.
 inline BitsVec running_sum(BitsVec v) {
   const uint32x4_t zero = vdupq_n_u32(0);
@@ -65,6 +77,8 @@ inline BitsVec running_sum(BitsVec v) {
   sum = vaddq_u32(sum, vextq_u32(zero, sum, 3));
   return (BitsVec)vaddq_u32(sum, vextq_u32(zero, sum, 2));
 }
+
+inline BitsVec last_lane(BitsVec v) { return (BitsVec)vdupq_laneq_u32((uint32x4_t)v, LANES - 1); }
 
 inline void transpose(Vec (&v)[LANES]) {
   const float32x4x2_t a = vtrnq_f32(v[0], v[1]), b = vtrnq_f32(v[2], v[3]);

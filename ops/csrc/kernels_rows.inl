@@ -4,20 +4,6 @@
 // Lanes below `count`.
 DEEPTHIN_INLINE Vec first_lanes(Vec v, size_t count) { return (Vec)((BitsVec)v & (BitsVec)(lane_numbers() < uint32_t(count))); }
 
-// table[index[0]], table[index[1]] ... of indices in memory, which need not pass through a vector.
-template <typename Index>
-DEEPTHIN_INLINE Vec gather_at(const float* table, const Index* index) {
-#if LANES == 4
-  return Vec{table[index[0]], table[index[1]], table[index[2]], table[index[3]]};
-#elif LANES == 8
-  return Vec{table[index[0]], table[index[1]], table[index[2]], table[index[3]],
-             table[index[4]], table[index[5]], table[index[6]], table[index[7]]};
-#else
-  typedef Index Indices __attribute__((vector_size(LANES * sizeof(Index)), aligned(1), may_alias));
-  return gather(table, __builtin_convertvector(*reinterpret_cast<const Indices*>(index), BitsVec));
-#endif
-}
-
 // entries(i) gives the products of the W entries from i on, of which those behind the last one of the output are not
 // counted; it is not asked for any behind `all`. The last product alone is one(i).
 template <typename Entries, typename One>
@@ -62,31 +48,37 @@ void sparse_row(const SparseView& m, size_t first, size_t last, const float* x, 
 }
 
 // The same of codes: their gaps add up to the inputs that they are at.
-void sparse_codes_row(const CodedSparseView& m, size_t first, size_t last, const float* x, float* y) {
+template <typename Table>
+DEEPTHIN_INLINE void sparse_codes_row_of(const CodedSparseView& m, const Table& table, size_t first, size_t last,
+                                         const float* x, float* y) {
   const Spread gap(uint32_t(m.gaps.bits)), symbol(uint32_t(m.symbols.bits));
   const auto inside = [](const PackedView& p) { return p.bytes < 8 ? 0 : (p.bytes - 8) * 8 / p.bits; };
   const size_t whole = least(inside(m.gaps), inside(m.symbols));
-  const BitsVec lane = lane_numbers();
   for (size_t c = first; c < last; ++c) {
-    BitsVec before = lane;
+    Places places(0);
     Vec sum = splat(0.0f);
+    size_t i = size_t(m.starts[c]);
     const size_t end = size_t(m.starts[c + 1]);
-    for (size_t i = size_t(m.starts[c]); i < end; i += W) {
-      const bool quick = i + W <= whole;
-      const BitsVec gaps = quick ? codes_at<true>(m.gaps, i, gap) : codes_at<false>(m.gaps, i, gap);
-      const BitsVec symbols = quick ? codes_at<true>(m.symbols, i, symbol) : codes_at<false>(m.symbols, i, symbol);
-      BitsVec place = running_sum(gaps) + before;
-      before = lane + (place[W - 1] + 1);
-      Vec values = gather(m.table, symbols);
+    for (; i + W <= end && i + W <= whole; i += W) {
+      const BitsVec place = places(codes_at<true>(m.gaps, i, gap));
+      sum += table(codes_at<true>(m.symbols, i, symbol)) * gather(x, place);
+    }
+    for (; i < end; i += W) {
+      BitsVec place = places(codes_at<false>(m.gaps, i, gap));
+      Vec values = table(codes_at<false>(m.symbols, i, symbol));
       if (end - i < W) {
         // What follows belongs to other outputs, and its places are none of this one.
-        place &= (BitsVec)(lane < uint32_t(end - i));
+        place &= (BitsVec)(lane_numbers() < uint32_t(end - i));
         values = first_lanes(values, end - i);
       }
       sum += values * gather(x, place);
     }
     y[c] = total(sum);
   }
+}
+
+void sparse_codes_row(const CodedSparseView& m, size_t first, size_t last, const float* x, float* y) {
+  with_table(m.table, m.symbols.bits, [&](const auto& table) { sparse_codes_row_of(m, table, first, last, x, y); });
 }
 
 // Bytes whose codes are looked up together, and what a table of every sum that a byte can stand for takes.
@@ -175,15 +167,57 @@ void bytes_row(const CodedView& m, size_t first, size_t last, const float* x, fl
 }
 
 void codes_row(const CodedView& m, size_t first, size_t last, const float* x, float* y) {
-  if (m.bits <= 3) {
-    const TinyTable tiny(m.table);
-    codes_row_of(m, [&](BitsVec code) { return tiny[code]; }, first, last, x, y);
-  } else if (m.bits == 4) {
-    const SmallTable small(m.table);
-    codes_row_of(m, [&](BitsVec code) { return small[code]; }, first, last, x, y);
-  } else if (m.bits == 8) {
-    bytes_row(m, first, last, x, y);
-  } else {
-    codes_row_of(m, [&](BitsVec code) { return gather(m.table, code); }, first, last, x, y);
+  if (m.bits == 8) return bytes_row(m, first, last, x, y);
+  with_table(m.table, m.bits, [&](const auto& table) { codes_row_of(m, table, first, last, x, y); });
+}
+
+#ifdef DEEPTHIN_BYTE_TABLES
+// Codes of 2 or 4 bits: as many bytes of them at a time as a vector holds. `ordered` takes the inputs in the order in
+// which they are met.
+template <size_t kBits>
+DEEPTHIN_INLINE void word_codes_row_of(const CodedView& m, size_t first, size_t last, const float* x, float* y,
+                                       float* ordered) {
+  const ByteTables table(m.table);
+  constexpr size_t kBytes = ByteTables::per_word, kEach = 8 / kBits;
+  const size_t whole = m.row / kBytes, rest = m.row - whole * kBytes;
+  float* to = ordered;
+  for (size_t byte = 0; byte < m.row; byte += kBytes)
+    for (size_t code = 0; code < kEach; ++code)
+      for (size_t vector = 0; vector < 4; ++vector)
+        for (size_t lane = 0; lane < W; ++lane, ++to) {
+          const size_t q = (byte + ByteTables::place(vector, lane)) * kEach + code;
+          *to = q < m.Q ? x[q] : 0.0f;
+        }
+  for (size_t c = first; c < last; ++c) {
+    const uint8_t* codes = m.indices + c * m.row;
+    const float* from = ordered;
+    Vec sum[4] = {};
+    const auto add = [&](const uint8_t* word) {
+      DEEPTHIN_UNROLL
+      for (size_t code = 0; code < kEach; ++code, from += 4 * W) {
+        Vec values[4];
+        table(word, int(code * kBits), int(kBits), values);
+        DEEPTHIN_UNROLL
+        for (size_t i = 0; i < 4; ++i) sum[i] += values[i] * load(from + i * W);
+      }
+    };
+    for (size_t word = 0; word < whole; ++word) add(codes + word * kBytes);
+    if (rest) {
+      uint8_t last_word[kBytes] = {};
+      __builtin_memcpy(last_word, codes + whole * kBytes, rest);
+      add(last_word);
+    }
+    y[c] = total((sum[0] + sum[1]) + (sum[2] + sum[3]));
   }
 }
+
+void word_codes_row(const CodedView& m, size_t first, size_t last, const float* x, float* y, float* ordered) {
+  if (m.bits == 2)
+    word_codes_row_of<2>(m, first, last, x, y, ordered);
+  else
+    word_codes_row_of<4>(m, first, last, x, y, ordered);
+}
+constexpr auto kWordCodes = word_codes_row;
+#else
+constexpr decltype(StoredKernels::word_codes_row) kWordCodes = nullptr;
+#endif

@@ -53,12 +53,15 @@ class SmallTable {
   const float* table_;
 };
 using TinyTable = SmallTable;
+using MediumTable = SmallTable;
 
 // Every lane and those before it.
 inline BitsVec running_sum(BitsVec v) {
   for (int i = 1; i < LANES; ++i) v[i] += v[i - 1];
   return v;
 }
+
+inline BitsVec last_lane(BitsVec v) { return BitsVec{} + v[LANES - 1]; }
 
 inline void transpose(Vec (&v)[LANES]) {
   const Vec a = v[0], b = v[1], c = v[2], d = v[3];

@@ -12,6 +12,20 @@ DEEPTHIN_INLINE BitsVec lane_numbers() {
   return load_bits(lane);
 }
 
+// table[index[0]], table[index[1]] ... of indices in memory, which need not pass through a vector.
+template <typename Index>
+DEEPTHIN_INLINE Vec gather_at(const float* table, const Index* index) {
+#if LANES == 4
+  return Vec{table[index[0]], table[index[1]], table[index[2]], table[index[3]]};
+#elif LANES == 8
+  return Vec{table[index[0]], table[index[1]], table[index[2]], table[index[3]],
+             table[index[4]], table[index[5]], table[index[6]], table[index[7]]};
+#else
+  typedef Index Indices __attribute__((vector_size(LANES * sizeof(Index)), aligned(1), may_alias));
+  return gather(table, __builtin_convertvector(*reinterpret_cast<const Indices*>(index), BitsVec));
+#endif
+}
+
 // The stream from bit `bit` on: 57 bits at least, and all 64 where a byte starts there.
 template <bool kInside>
 DEEPTHIN_INLINE uint64_t word_at(const PackedView& p, size_t bit) {
@@ -43,20 +57,51 @@ DEEPTHIN_INLINE void for_each_code(PackedView p, size_t first, size_t count, Tak
   for (; i < count; i += W) take(i, codes_at<false>(p, first + i, spread));
 }
 
-void unpack(const PackedView& p, size_t first, size_t count, uint32_t* out) {
-  for_each_code(p, first, count, [out](size_t i, BitsVec code) { store_bits(out + i, code); });
+// The inputs that entries are at, by the zeros between them; `before` is for the lanes of the first ones.
+class Places {
+ public:
+  explicit Places(uint32_t next) : before_(lane_numbers() + next) {}
+  BitsVec operator()(BitsVec gaps) {
+    const BitsVec sums = running_sum(gaps), place = sums + before_;
+    // Not from `place`: one addition is all that the next ones wait for.
+    before_ += last_lane(sums) + uint32_t(W);
+    return place;
+  }
+
+ private:
+  BitsVec before_;
+};
+
+uint32_t places(const PackedView& gaps, size_t first, size_t count, uint32_t next, uint32_t* out) {
+  Places place(next);
+  for_each_code(gaps, first, count, [&](size_t i, BitsVec gap) { store_bits(out + i, place(gap)); });
+  return count ? out[count - 1] + 1 : next;
 }
 
-void look_up(const PackedView& p, size_t first, size_t count, const float* table, float* out) {
-  if (p.bits <= 3) {
-    const TinyTable tiny(table);
-    for_each_code(p, first, count, [&](size_t i, BitsVec code) { store(out + i, tiny[code]); });
-  } else if (p.bits == 4) {
-    const SmallTable small(table);
-    for_each_code(p, first, count, [&](size_t i, BitsVec code) { store(out + i, small[code]); });
+// Calls use(table) with what looks codes of so many bits up.
+template <typename Use>
+DEEPTHIN_INLINE void with_table(const float* values, size_t bits, Use use) {
+  if (bits <= 3) {
+    const TinyTable tiny(values);
+    use([&](BitsVec code) { return tiny[code]; });
+  } else if (bits == 4) {
+    const SmallTable small(values);
+    use([&](BitsVec code) { return small[code]; });
+  } else if (bits == 5) {
+    const MediumTable medium(values);
+    use([&](BitsVec code) { return medium[code]; });
   } else {
-    for_each_code(p, first, count, [&](size_t i, BitsVec code) { store(out + i, gather(table, code)); });
+    use([=](BitsVec code) { return gather(values, code); });
   }
+}
+
+void look_up(const PackedView& p, size_t first, size_t count, const float* values, float* out) {
+  if (p.bits == 8 && first + round_up(count, W) <= p.bytes)
+    for (size_t i = 0; i < count; i += W) store(out + i, gather_at(values, p.data + first + i));
+  else
+    with_table(values, p.bits, [&](const auto& table) {
+      for_each_code(p, first, count, [&](size_t i, BitsVec code) { store(out + i, table(code)); });
+    });
 }
 
 DEEPTHIN_INLINE BitsVec mixed(BitsVec h) {
@@ -185,8 +230,8 @@ void tile_lanes(const float* weights, size_t outputs, size_t count, const float*
     tile_lanes_of<1>(weights, outputs, count, x, accumulate, y);
 }
 
-template <int L>
-DEEPTHIN_INLINE void entries_lanes_of(const float* values, const uint32_t* inputs, size_t count, const float* x,
+template <int L, typename Index>
+DEEPTHIN_INLINE void entries_lanes_of(const float* values, const Index* inputs, size_t count, const float* x,
                                       float* y) {
   constexpr size_t kChains = 4;
   Vec acc[kChains][L] = {};
@@ -206,14 +251,16 @@ DEEPTHIN_INLINE void entries_lanes_of(const float* values, const uint32_t* input
   for (int l = 0; l < L; ++l) store(y + l * W, load(y + l * W) + ((acc[0][l] + acc[1][l]) + (acc[2][l] + acc[3][l])));
 }
 
-void entries_lanes(const float* values, const uint32_t* inputs, size_t count, const float* x, size_t planes, float* y) {
+void entries_lanes(const float* values, const uint16_t* narrow, const uint32_t* wide, size_t count, const float* x,
+                   size_t planes, float* y) {
   if (planes == 2)
-    entries_lanes_of<2>(values, inputs, count, x, y);
+    narrow ? entries_lanes_of<2>(values, narrow, count, x, y) : entries_lanes_of<2>(values, wide, count, x, y);
   else
-    entries_lanes_of<1>(values, inputs, count, x, y);
+    narrow ? entries_lanes_of<1>(values, narrow, count, x, y) : entries_lanes_of<1>(values, wide, count, x, y);
 }
 
 #include "kernels_rows.inl"
 
-constexpr StoredKernels kStored = {look_up,       unpack,     hash,             shuffle,   dot_rows,      tile_lanes,
-                                   entries_lanes, sparse_row, sparse_codes_row, codes_row, byte_codes_row};
+constexpr StoredKernels kStored = {look_up,       places,     hash,             shuffle,   dot_rows,      tile_lanes,
+                                   entries_lanes, sparse_row, sparse_codes_row, codes_row, byte_codes_row,
+                                   kWordCodes};

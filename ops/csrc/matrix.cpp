@@ -117,7 +117,7 @@ void SparseMatrix::lane_rows(size_t first, size_t last, const LaneBlock* blocks,
       const size_t length = std::min(kEntries, end - entry);
       const Entries entries = read(entry, length, next, scratch);
       for (size_t b = 0; b < count; ++b)
-        stored().entries_lanes(entries.values, entries.inputs, length, blocks[b].x, blocks[b].planes,
+        stored().entries_lanes(entries.values, entries.narrow, entries.wide, length, blocks[b].x, blocks[b].planes,
                                blocks[b].sums + (c - first) * blocks[b].planes * lanes);
     }
   }

@@ -70,6 +70,8 @@ class SparseMatrix : public Matrix {
   SparseMatrix(const Kernels& kernels, size_t Q, size_t R, const int32_t* starts)
       : Matrix(kernels, Q, R), starts_(starts) {}
   size_t work(size_t rows) const override;
+  // Entries lead all over the inputs of a block, which more of them would drive out of the second-level cache.
+  size_t blocks() const override { return 1; }
   size_t scratch_floats() const override { return 2 * (kEntries + 16); }
   void lane_rows(size_t first, size_t last, const LaneBlock* blocks, size_t count, float* scratch) const override;
 
@@ -77,9 +79,11 @@ class SparseMatrix : public Matrix {
   // Entries that are read at a time.
   static constexpr size_t kEntries = 512;
 
+  // Their inputs are in `narrow` or, where that is null, in `wide`.
   struct Entries {
     const float* values;
-    const uint32_t* inputs;
+    const uint16_t* narrow;
+    const uint32_t* wide;
   };
   // Entries first .. first + count - 1 of one output. `next` starts at 0 for each output and is the reader's own.
   virtual Entries read(size_t first, size_t count, uint32_t& next, float* scratch) const = 0;

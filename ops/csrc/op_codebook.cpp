@@ -13,16 +13,20 @@ class CodebookMatrix : public TiledMatrix {
                  size_t bits)
       : TiledMatrix(kernels, Q, R), codebook_(codebook), indices_(indices), bits_(bits), row_((Q * bits + 7) / 8) {}
 
-  size_t scratch_floats() const override { return std::max(TiledMatrix::scratch_floats(), kByteTableFloats); }
+  size_t scratch_floats() const override {
+    return std::max({TiledMatrix::scratch_floats(), kByteTableFloats, words() ? ordered_floats(row_, bits_) : 0});
+  }
 
   void few_rows(size_t first, size_t last, const float* const* x, size_t rows, float* const* y,
                 float* scratch) const override {
     const CodedView view{indices_, Q(), R(), bits_, row_, codebook_.table()};
     const bool bytes = 8 % bits_ == 0 && bits_ < 8 && last - first >= kWorthTables;
     // More rows share tiles.
-    if (!bytes && rows > kFewestTiled) return TiledMatrix::few_rows(first, last, x, rows, y, scratch);
+    if (!bytes && !words() && rows > kFewestTiled) return TiledMatrix::few_rows(first, last, x, rows, y, scratch);
     for (size_t i = 0; i < rows; ++i)
-      if (bytes)
+      if (words())
+        stored().word_codes_row(view, first, last, x[i], y[i], scratch);
+      else if (bytes)
         stored().byte_codes_row(view, first, last, x[i], y[i], scratch);
       else
         stored().codes_row(view, first, last, x[i], y[i]);
@@ -34,6 +38,8 @@ class CodebookMatrix : public TiledMatrix {
   }
 
  private:
+  bool words() const { return stored().word_codes_row && (bits_ == 2 || bits_ == 4); }
+
   // Outputs that pay for tables of bytes, and rows above which a tile pays.
   static constexpr size_t kWorthTables = 64, kFewestTiled = 2;
 

@@ -18,10 +18,9 @@ class CsrMatrix : public SparseMatrix {
   }
 
  protected:
-  Entries read(size_t first, size_t count, uint32_t&, float* scratch) const override {
-    uint32_t* inputs = reinterpret_cast<uint32_t*>(scratch);
-    for (size_t i = 0; i < count; ++i) inputs[i] = narrow_ ? narrow_[first + i] : uint32_t(wide_[first + i]);
-    return {values_ + first, inputs};
+  Entries read(size_t first, size_t, uint32_t&, float*) const override {
+    if (narrow_) return {values_ + first, narrow_ + first, nullptr};
+    return {values_ + first, nullptr, reinterpret_cast<const uint32_t*>(wide_) + first};
   }
 
  private:

@@ -30,16 +30,16 @@ class MatMul {
     const Factors f = checked_factors(Xf.tensor(), Wf.tensor(), "Xf", "Wf");
     const Precision precision{Xf.half(), Wf.half()};
     product_.emplace(Plan(kernels_, Q_, R_, f.m, f.n, f.r, f.Xf, f.Wf, precision));
-    Xf_is_float_ = !Xf.half();
-    Wf_is_float_ = !Wf.half();
+    reads_Xf_ = product_->plan().reads_factors() && !Xf.half();
+    reads_Wf_ = product_->plan().reads_factors() && !Wf.half();
   }
 
   void compute(abi::KernelContext* context) const {
     const MatrixCall call = read_call(ort_, context, Q_, R_, 3);
     const Epilogue epilogue{call.bias, activation_};
     const Parallel parallel{ort_, context};
-    const float* Xf = Xf_is_float_ ? ort_.data<float>(context, 1) : nullptr;
-    const float* Wf = Wf_is_float_ ? ort_.data<float>(context, 2) : nullptr;
+    const float* Xf = reads_Xf_ ? ort_.data<float>(context, 1) : nullptr;
+    const float* Wf = reads_Wf_ ? ort_.data<float>(context, 2) : nullptr;
     if (product_) {
       const Rows<const float> x{call.x, 1, Q_, 0};
       product_->multiply(product_->plan().view(Xf, Wf), x, call.rows, epilogue, {call.y, 1, R_, 0}, parallel);
@@ -59,7 +59,7 @@ class MatMul {
   std::shared_ptr<ScratchPool> pool_;
   std::optional<Product> product_;
   ShuffledView shuffled_{};
-  bool Xf_is_float_ = true, Wf_is_float_ = true;
+  bool reads_Xf_ = true, reads_Wf_ = true;
 };
 
 }  // namespace

@@ -62,6 +62,8 @@ class Plan {
   // What the plan keeps, beside the factors that the runtime holds.
   size_t bytes() const;
   size_t fewest_lanes() const { return fewest_lanes_; }
+  // Whether a view needs the factors that the runtime holds.
+  bool reads_factors() const { return path_ != Path::kPacked; }
 
  private:
   enum class Path { kPacked, kNarrow, kDirect };

@@ -54,6 +54,9 @@ struct CodedView {
 // Working memory of byte_codes_row().
 constexpr size_t kByteTableFloats = 16 * 256;
 
+// Working memory of word_codes_row().
+inline size_t ordered_floats(size_t row, size_t bits) { return (row + 31) / 32 * 32 * (8 / bits); }
+
 // Parts of a matrix that are made at a time: so many outputs, each of so many inputs.
 constexpr size_t kTileOutputs = 6;
 constexpr size_t kTileInputs = 512;
@@ -64,7 +67,8 @@ struct StoredKernels {
   // Parts of matrices that are looked up or computed, `count` values from entry `first` on. All fill whole vectors: the
   // output has room for round_up(count, lanes).
   void (*look_up)(const PackedView&, size_t first, size_t count, const float* table, float* out);  // table[256]
-  void (*unpack)(const PackedView&, size_t first, size_t count, uint32_t* out);
+  // The inputs that entries are at, by the zeros before each; the first could be at `next`. Returns the one behind the last.
+  uint32_t (*places)(const PackedView& gaps, size_t first, size_t count, uint32_t next, uint32_t* out);
   void (*hash)(const HashedView&, size_t first, size_t count, float* out);
   void (*shuffle)(const ShuffledView&, size_t first, size_t count, float* out);  // count at most kTileInputs
 
@@ -73,9 +77,9 @@ struct StoredKernels {
   // The same for up to kTileOutputs outputs, whose weights lie kTileStride apart, and the rows of `planes` vectors.
   void (*tile_lanes)(const float* weights, size_t outputs, size_t count, const float* x, size_t planes,
                      bool accumulate, float* y);
-  // The same for one output and weights of some inputs only.
-  void (*entries_lanes)(const float* values, const uint32_t* inputs, size_t count, const float* x, size_t planes,
-                        float* y);
+  // The same for one output and weights of some inputs only, which are in `narrow` or, where that is null, in `wide`.
+  void (*entries_lanes)(const float* values, const uint16_t* narrow, const uint32_t* wide, size_t count, const float* x,
+                        size_t planes, float* y);
 
   // Outputs [first, last) of one row, where there is no batch to share what it takes to make a weight.
   void (*sparse_row)(const SparseView&, size_t first, size_t last, const float* x, float* y);
@@ -83,6 +87,8 @@ struct StoredKernels {
   void (*codes_row)(const CodedView&, size_t first, size_t last, const float* x, float* y);
   // Codes of 1, 2 or 4 bits: for each byte of them, all that it can stand for is summed up before.
   void (*byte_codes_row)(const CodedView&, size_t first, size_t last, const float* x, float* y, float* sums);
+  // Codes of 2 or 4 bits, 32 bytes of them at a time, or null. `ordered` has room for ordered_floats().
+  void (*word_codes_row)(const CodedView&, size_t first, size_t last, const float* x, float* y, float* ordered);
 };
 
 }  // namespace deepthin

@@ -96,9 +96,12 @@ def large(Q: int, R: int) -> list[formats.Stored]:
     rng = np.random.default_rng(2)
     return [
         formats.csr(rng, Q, R, 0.1),
-        formats.codebook(rng, Q, R, 3),
+        formats.codebook(rng, Q, R, 2),
+        formats.codebook(rng, Q, R, 4),
         formats.codebook(rng, Q, R, 5),
+        formats.codebook(rng, Q, R, 8),
         formats.codebook_csr(rng, Q, R, 0.1, 5, 4),
+        formats.codebook_csr(rng, Q, R, 0.1, 6, 3),
         formats.hashed(rng, Q, R, 1234, 7),
         formats.shuffled(rng, Q, R, 101, 1, 7),
     ]
