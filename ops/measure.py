@@ -1,6 +1,6 @@
 """What products with DeepThin matrices take on this processor, and what it can do at most, by the compiled library.
 
-Times are of the calling thread's processor alone, without a session around them.
+Times are the least of many short ones on the calling thread, without a session around them.
 """
 
 import ctypes
