@@ -20,6 +20,8 @@ _CONTAINERS = (
     "wav,w64,rf64,aiff,au,caf,flac,mp3,ogg,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,aac,ac3,eac3,amr,asf,avi,mpegts,mpeg,"
     "flv,wv,ape,tta,voc,oma,dts"
 )
+# WAV would be searched for other codecs in disguise, which takes longer than to decode a few seconds of it.
+_OPTIONS: Final = {"format_whitelist": _CONTAINERS, "max_probe_packets": "4"}
 # Titles and the like are not read: what is wrong in them must not matter. PyAV 19 has no such argument any more.
 _LENIENT: Final[dict[str, Any]] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}
 
@@ -92,29 +94,32 @@ def decode(data: bytes | BinaryIO, *, sample_rate: int = SAMPLE_RATE, max_second
 def _decode_chunks(source: BinaryIO, sample_rate: int, limit: int | None) -> list[npt.NDArray[np.float32]]:
     chunks: list[npt.NDArray[np.float32]] = []
     total = 0
-    with av.open(source, mode="r", options={"format_whitelist": _CONTAINERS}, **_LENIENT) as container:
+
+    def take(frame: av.AudioFrame | None) -> None:
+        nonlocal total
+        for piece in resampler.resample(frame):
+            if piece.samples:
+                chunks.append(piece.to_ndarray().reshape(-1).astype(np.float32, copy=True))
+                total += piece.samples
+        if limit is not None and total > limit:
+            raise AudioTooLongError(f"the recording is longer than {limit / sample_rate:g} seconds")
+
+    with av.open(source, mode="r", options=_OPTIONS, **_LENIENT) as container:
         if not container.streams.audio:
             raise UnsupportedAudioError("the file holds no audio stream")
         stream = container.streams.audio[0]
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=sample_rate)
+        # A second at a time: packets of 20 ms would cost more to hand over than to resample.
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=sample_rate, frame_size=sample_rate)
+        begun = False
         try:
             for frame in container.decode(stream):
                 if frame.sample_rate < _LOWEST_RATE:
                     raise UnsupportedAudioError(f"a sample rate of {frame.sample_rate} Hz holds no speech")
-                total += _append(chunks, resampler.resample(frame))
-                if limit is not None and total > limit:
-                    raise AudioTooLongError(f"the recording is longer than {limit / sample_rate:g} seconds")
+                take(frame)
+                begun = True
         except av.error.FFmpegError:
-            if not chunks:
+            if not begun:
                 raise
-        _append(chunks, resampler.resample(None))
+        if begun:
+            take(None)
     return chunks
-
-
-def _append(chunks: list[npt.NDArray[np.float32]], frames: list[av.AudioFrame]) -> int:
-    added = 0
-    for frame in frames:
-        if frame.samples:
-            chunks.append(frame.to_ndarray().reshape(-1).astype(np.float32, copy=True))
-            added += frame.samples
-    return added

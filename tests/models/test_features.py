@@ -47,6 +47,17 @@ def test_differences_and_splicing_repeat_the_edges():
     np.testing.assert_allclose(preset("ami-dnn").extract(audio), spliced, atol=5e-3)
 
 
+@pytest.mark.parametrize("seconds", [0.01, 1.0, 2.003, 3.7])
+def test_the_pieces_that_a_recording_is_handed_over_in_do_not_show(seconds: float) -> None:
+    audio = recording(seconds)
+    front_end = FrontEnd(normalise="none", dynamic_range=0.0)
+    fbank = knf.OnlineFbank(front_end._options())
+    fbank.accept_waveform(16_000, np.pad(audio.samples, (0, max(0, 400 - len(audio.samples)))) * np.float32(32768))
+    fbank.input_finished()
+    whole = np.stack([fbank.get_frame(index) for index in range(fbank.num_frames_ready)])
+    np.testing.assert_array_equal(front_end.extract(audio), whole)
+
+
 def test_the_ami_network_sees_what_its_folded_form_sees(corpora: Path):
     folded = ami.load(corpora / "ami-dnn")
     session = ort.InferenceSession(str(corpora / "ami-dnn" / "ami-dnn.onnx"), providers=["CPUExecutionProvider"])
