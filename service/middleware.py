@@ -176,7 +176,7 @@ class RoomMiddleware:
         if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in self._routes:
             scheduler: Scheduler = scope["app"].state.scheduler
             try:
-                scheduler.require_room()
+                scheduler.come()
             except OverloadedError as error:
                 # Where the router would have written it; metrics and logs read it there.
                 scope["route"] = self._routes[scope["path"]]

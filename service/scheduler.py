@@ -7,14 +7,15 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from service.admission import Admission, Place
 from service.metrics import Metrics
 from service.speeds import Speeds
+from service.turns import TurnPool, current_turn
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,15 +47,22 @@ class _Job:
     item: Any
     work: BatchWork
     answer: asyncio.Future[Answer]
+    turn: int = field(default_factory=current_turn)
     submitted: float = field(default_factory=time.perf_counter)
+
+    @property
+    def order(self) -> tuple[int, float]:
+        """What goes before what."""
+        return self.turn, self.submitted
 
 
 class Scheduler:
     """Threads and micro-batching behind a bounded queue; used from one event loop.
 
     A request is first admitted; while it holds its place it may run single jobs (`run`) and batched jobs (`submit`).
-    Batched jobs wait in lanes. A lane is served when it holds a whole batch or its oldest job has waited long enough,
-    the longest waiting lane first, with at most one batch for each thread. Jobs that were cancelled are dropped.
+    The threads do what the request that came first has to be done, whichever of these it is. Batched jobs wait in
+    lanes. A lane is served when it holds a whole batch or its oldest job has waited long enough, that of the request
+    that came first before others, with at most one batch for each thread. Jobs that were cancelled are dropped.
     """
 
     def __init__(
@@ -81,7 +89,7 @@ class Scheduler:
         self._batch_size = batch_size
         self._batch_wait = batch_wait
         self._admission = admission
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="deepthin")
+        self._pool = TurnPool(threads, "deepthin")
         self._lanes: dict[Hashable, deque[_Job]] = {}
         self._batches: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -99,19 +107,19 @@ class Scheduler:
         """Requests accepted and not yet finished."""
         return self._admission.admitted
 
-    def require_room(self) -> None:
-        """Refuse now if `admit` would.
+    def come(self) -> None:
+        """Note that a request has come, and refuse it now if `admit` would.
 
         Raises:
             OverloadedError: the queue is full, or the service is shutting down.
         """
-        self._admission.require_room()
+        self._admission.come()
 
     def admit(self) -> AbstractContextManager[Place]:
         """Hold a place in the queue for a request.
 
         Raises:
-            OverloadedError: as `require_room`.
+            OverloadedError: as `come`.
         """
         return self._admission.admit()
 
@@ -123,7 +131,7 @@ class Scheduler:
             return work(*args, **kwargs), time.perf_counter() - start
 
         with self._working():
-            job = self._pool.submit(timed)
+            job = self._pool.submit(current_turn(), timed)
             try:
                 return await asyncio.wrap_future(job)
             except asyncio.CancelledError:
@@ -162,7 +170,7 @@ class Scheduler:
         for batch in self._batches:
             batch.cancel()
         await asyncio.gather(*self._batches, return_exceptions=True)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown()
 
     @contextlib.contextmanager
     def _working(self) -> Iterator[None]:
@@ -208,7 +216,7 @@ class Scheduler:
             oldest = min(jobs[0].submitted for jobs in self._lanes.values())
             self._timer = asyncio.get_running_loop().call_later(oldest + self._batch_wait - now, self._pump)
             return []
-        jobs = self._lanes[min(ripe, key=lambda lane: self._lanes[lane][0].submitted)]
+        jobs = self._lanes[min(ripe, key=lambda lane: self._lanes[lane][0].order)]
         return [jobs.popleft() for _ in range(min(len(jobs), self._batch_size))]
 
     def _drop_cancelled(self) -> None:
@@ -220,10 +228,10 @@ class Scheduler:
                 del self._lanes[lane]
 
     async def _run_batch(self, jobs: list[_Job]) -> None:
-        loop = asyncio.get_running_loop()
+        call = partial(_work_on, jobs)
         try:
             with self._working():
-                results = await loop.run_in_executor(self._pool, _work_on, jobs)
+                results = await asyncio.wrap_future(self._pool.submit(min(job.turn for job in jobs), call))
         except asyncio.CancelledError:
             for job in jobs:
                 job.answer.cancel()

@@ -39,7 +39,8 @@ class Settings(BaseSettings):
         queue_length: requests accepted and not yet answered; further ones are refused with 503.
         queue_wait_seconds: longest that a recording may be expected to wait for those before it; further ones are
             refused with 503, before their bodies are read.
-        queue_burst: recordings of the usual length that may wait all the same, however long they take.
+        queue_burst: recordings of the usual length that may wait all the same, however long they take; half of either
+            while far more come than can be answered.
         retry_after_seconds: shortest time that a refused client is told to wait; with a long backlog it is told more.
         max_bytes: largest request body.
         max_seconds: longest recording.
@@ -83,8 +84,8 @@ class Settings(BaseSettings):
     batch_size: Annotated[int, Field(ge=1, le=256)] = 8
     batch_wait_seconds: Annotated[float, Field(ge=0, le=10)] = 0.005
     queue_length: Annotated[int, Field(ge=1)] = 64
-    queue_wait_seconds: Annotated[float, Field(ge=0)] = 0.5
-    queue_burst: Annotated[int, Field(ge=0)] = 10
+    queue_wait_seconds: Annotated[float, Field(ge=0)] = 0.2
+    queue_burst: Annotated[int, Field(ge=0)] = 20
     retry_after_seconds: Annotated[int, Field(ge=1)] = 1
     max_bytes: Annotated[int, Field(ge=1)] = 32 * 1024 * 1024
     max_seconds: Annotated[float, Field(gt=0)] = 600.0

@@ -182,6 +182,55 @@ async def test_threads_that_pause_between_pieces_of_work_make_the_wait_longer() 
         assert admission.wait > 1.4 * 10
 
 
+async def test_crowds_wait_half_as_long_as_what_chance_heaps_up() -> None:
+    clock = Clock()
+    admission, registry = make(threads=1, capacity=100, wait_seconds=0.0, burst=10, clock=clock)
+    model = Model()
+    for _ in range(200):
+        with admission.admit() as place:
+            place.done(model, 5.0, 0.1)
+    assert admission.longest_wait == pytest.approx(1.0, rel=0.01)
+
+    def let_in(pause: float) -> int:
+        with ExitStack() as stack:
+            for count in range(50):
+                clock.now += pause
+                try:
+                    admission.come()
+                    stack.enter_context(admission.admit())
+                except OverloadedError:
+                    return count
+        raise AssertionError
+
+    # A little faster than they can be answered, and ten times as fast.
+    assert let_in(0.09) == 10
+    assert admission.limit == admission.longest_wait
+    # The first of a crowd cannot be told from anybody else.
+    clock.now += 10.0
+    assert let_in(0.01) == 7
+    assert let_in(0.01) == 5
+    assert registry.get_sample_value("deepthin_queue_wait_limit_seconds") == pytest.approx(0.5, rel=0.01)
+    clock.now += 1.0
+    assert admission.limit == admission.longest_wait
+
+
+async def test_nothing_usual_is_learnt_from_a_crowd() -> None:
+    clock = Clock()
+    admission, _ = make(threads=1, capacity=100, burst=4, wait_seconds=0.0, clock=clock)
+    model = Model()
+    for _ in range(100):
+        with admission.admit() as place:
+            place.done(model, 5.0, 0.5)
+    usual = admission.speeds.usual_work
+    for _ in range(100):
+        admission.come()
+        with admission.admit() as place:
+            place.done(model, 5.0, 2.0)
+        clock.now += 0.001
+    # But for the first of the crowd.
+    assert admission.speeds.usual_work < 2 * usual
+
+
 async def test_what_is_usual_is_not_learnt_from_an_overloaded_service() -> None:
     admission, _ = make(threads=1, capacity=100, burst=4, wait_seconds=0.1)
     model = Model()

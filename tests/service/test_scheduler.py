@@ -14,6 +14,7 @@ from service.admission import Admission
 from service.errors import OverloadedError
 from service.metrics import Metrics
 from service.scheduler import Scheduler
+from service.turns import take_turn
 from tests.service.conftest import Serve, app_of, assert_error
 from tests.support import babble, encode
 
@@ -90,6 +91,35 @@ async def test_the_longest_waiting_lane_goes_first() -> None:
     await scheduler.close(1)
 
 
+async def test_a_request_goes_on_before_later_ones_begin() -> None:
+    scheduler, _ = make(threads=1, batch_wait=0.0)
+    loop = asyncio.get_running_loop()
+    order: list[str] = []
+
+    def stage(name: str) -> str:
+        # As long as the loop needs to ask for what comes after the stage before.
+        for _ in range(20):
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result(120)
+        order.append(name)
+        return name
+
+    def infer(items: Sequence[str]) -> list[str]:
+        return [stage(item) for item in items]
+
+    async def request(name: str) -> None:
+        take_turn()
+        await scheduler.run(stage, f"{name}: decode")
+        await scheduler.run(stage, f"{name}: features")
+        await scheduler.submit(object(), f"{name}: infer", infer)
+        await scheduler.run(stage, f"{name}: words")
+
+    await asyncio.gather(*(request(name) for name in "abc"))
+    # While the loop asks for what comes next of a, the thread does not stand still: it goes on with b. But not with c.
+    assert order[:5] == ["a: decode", "b: decode", "a: features", "b: features", "a: infer"]
+    assert order.index("a: words") < order.index("c: features")
+    await scheduler.close(1)
+
+
 async def test_depth_counts_those_that_wait() -> None:
     scheduler, registry = make(threads=1, batch_size=1)
     gate = Gate()
@@ -162,7 +192,7 @@ async def test_closing_lets_the_admitted_finish_and_refuses_others() -> None:
     await asyncio.sleep(0.02)
     assert not closing.done()
     with pytest.raises(OverloadedError, match="shutting down"):
-        scheduler.require_room()
+        scheduler.come()
     gate.open.set()
     assert await accepted == 10
     await asyncio.wait_for(closing, 120)
