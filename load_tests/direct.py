@@ -2,7 +2,9 @@
 
 import asyncio
 import ssl
+from dataclasses import dataclass
 from functools import cache
+from weakref import WeakKeyDictionary
 
 import h11
 import httpx
@@ -15,7 +17,11 @@ class DirectTransport(httpx.AsyncBaseTransport):
     than ten milliseconds on one, falls behind by minutes, and reports that as the latency of the service.
 
     The body goes out at once. An answer that comes before all of it is out ends the exchange: what is left is not sent.
+    A request that is sent again is not written anew.
     """
+
+    def __init__(self) -> None:
+        self._written: WeakKeyDictionary[httpx.Request, _Written] = WeakKeyDictionary()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send `request` and read the whole answer, within the time-out for reading.
@@ -25,13 +31,16 @@ class DirectTransport(httpx.AsyncBaseTransport):
             httpx.ReadError, httpx.RemoteProtocolError: it broke, or spoke no HTTP, before the answer was complete.
             httpx.ReadTimeout: the answer took too long.
         """
-        content = await request.aread()
+        await request.aread()
+        if request not in self._written:
+            self._written[request] = _Written.of(request)
+        written = self._written[request]
         url = request.url
         secure = url.scheme == "https"
         try:
             async with asyncio.timeout(request.extensions.get("timeout", {}).get("read")):
                 transport, exchange = await asyncio.get_running_loop().create_connection(
-                    lambda: _Exchange(request, content),
+                    lambda: _Exchange(request, written),
                     url.host,
                     url.port or (443 if secure else 80),
                     ssl=_tls() if secure else None,
@@ -46,27 +55,36 @@ class DirectTransport(httpx.AsyncBaseTransport):
             raise httpx.ConnectError(str(error), request=request) from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A request as it goes over the connection, and its head as the reader of the answer has to know it."""
+
+    head: h11.Request
+    data: bytes
+
+    @classmethod
+    def of(cls, request: httpx.Request) -> "_Written":
+        head = h11.Request(method=request.method, target=request.url.raw_path, headers=request.headers.raw)
+        http = h11.Connection(h11.CLIENT)
+        parts = [http.send(head), http.send(h11.Data(data=request.content)), http.send(h11.EndOfMessage())]
+        return cls(head, b"".join(part for part in parts if part))
+
+
 class _Exchange(asyncio.Protocol):
     """One request and its answer."""
 
-    def __init__(self, request: httpx.Request, content: bytes) -> None:
+    def __init__(self, request: httpx.Request, written: _Written) -> None:
         self.response: asyncio.Future[httpx.Response] = asyncio.get_running_loop().create_future()
         self._request = request
-        self._content = content
+        self._written = written
         self._http = h11.Connection(h11.CLIENT)
         self._head: h11.Response | None = None
         self._body = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        request = self._request
-        head = h11.Request(method=request.method, target=request.url.raw_path, headers=request.headers.raw)
-        parts = [
-            self._http.send(head),
-            self._http.send(h11.Data(data=self._content)),
-            self._http.send(h11.EndOfMessage()),
-        ]
-        transport.write(b"".join(part for part in parts if part))
+        self._http.send(self._written.head)
+        transport.write(self._written.data)
 
     def data_received(self, data: bytes) -> None:
         self._take(data)
