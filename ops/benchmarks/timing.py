@@ -23,7 +23,7 @@ from ops.library import session
 Float = NDArray[np.float32]
 
 # ONNX Runtime's threads wait for work for some 40 ms and keep a core busy with it. A core that slept is slow for 10 ms.
-_PAUSE, _AWAKE = 0.08, 0.04
+_PAUSE, _AWAKE = 0.05, 0.03
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,15 +113,15 @@ def time_in_turn(
     """Seconds of a call, for each of the calls, by a clock: the least of the rounds' medians.
 
     ``time.thread_time`` is a clock for sessions of one thread on a machine that does other things as well. Sessions of
-    more ``threads`` take fewer and longer turns, with a pause before each until the last session's threads sleep.
+    more ``threads`` take longer turns, with a pause before each until the last session's threads sleep.
     """
     medians: list[list[float]] = [[] for _ in calls]
-    for _ in range(rounds if threads == 1 else -(-rounds // 2)):
+    for _ in range(rounds):
         for call, found in zip(calls, medians, strict=True):
             if threads > 1:
                 time.sleep(_PAUSE)
             _times(call, 0.003 if threads == 1 else _AWAKE, clock)
-            found.append(median(_times(call, 0.005 if threads == 1 else 0.02, clock)))
+            found.append(median(_times(call, 0.005 if threads == 1 else 0.015, clock)))
     return [min(found) for found in medians]
 
 
