@@ -37,12 +37,12 @@ endif
 endif
 endif
 
-.PHONY: help demo test serve lint bench load clip readme-table screenshots clean
+.PHONY: help demo test serve lint bench load clip readme-table screenshots image-arm64 clean
 .SUFFIXES:
 
 help: ## list these commands
 	@echo 'make COMMAND [PYTHON=python3.12] [TRAIN=1] [CLIP=recording] [ARGS="..."]'
-	grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | sort | expand -t 16
+	grep -hE '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | sort | expand -t 16
 
 demo: $(STAMPS)/installed ## set up, start the service, send a clip to every bundled model, print a table, stop
 	@$(BIN)/python -m service.demo $(if $(CLIP),--clip '$(CLIP)')
@@ -69,6 +69,9 @@ readme-table: $(STAMPS)/installed ## write the README's table of models anew fro
 
 screenshots: $(STAMPS)/dev ## take the pictures of the page in docs/ anew (needs Chromium: sudo apt-get install chromium)
 	@$(BIN)/python -m tests.page.screenshots
+
+image-arm64: $(STAMPS)/installed ## build the image for arm64 under emulation and try it (as root on Debian; an hour)
+	@bash .ci/image-arm64.sh
 
 clip: $(STAMPS)/installed ## make the demo clip anew (needs flite: sudo apt-get install flite)
 	@$(BIN)/python -m service.demo.synthesise

@@ -4,17 +4,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . .ci/debian.sh
+. .ci/docker.sh
 
 work=$(mktemp -d)
 daemon=
-skip() { echo "SKIP: $*"; exit 0; }
 clean_up() {
-    if [ -n "$daemon" ]; then
-        compose down --volumes --timeout 5 >"$work/down.log" 2>&1 || true
-        kill "$daemon" 2>/dev/null || true
-        wait "$daemon" 2>/dev/null || true
-        grep -o "$work/[^ ]*" /proc/mounts | sort -r | xargs -r umount -l 2>/dev/null || true
-    fi
+    [ -z "$daemon" ] || compose down --volumes --timeout 5 >"$work/down.log" 2>&1 || true
+    stop_docker "$work"
     rm -rf "$work"
 }
 trap clean_up EXIT
@@ -25,44 +21,11 @@ python3 -m venv "$work/lint"
 "$work/lint/bin/hadolint" --ignore DL3008 docker/Dockerfile .ci/prometheus.Dockerfile
 echo "hadolint: clean"
 
-[ "$(id -u)" = 0 ] || skip "only root can start a container daemon"
-need dockerd docker.io
-need iptables iptables
-need mmdebstrap mmdebstrap
-
-# Compose v2 and buildx are packaged from Debian 13 on; the programs themselves run on Debian 12.
-export DOCKER_CONFIG=$work/config
-if ! docker compose version >/dev/null 2>&1 || ! docker buildx version >/dev/null 2>&1; then
-    fetch_trixie "$work/trixie" docker-compose docker-buildx
-    mkdir -p "$DOCKER_CONFIG/cli-plugins"
-    find "$work/trixie/root" -path '*/cli-plugins/docker-*' -type f -exec cp {} "$DOCKER_CONFIG/cli-plugins/" \;
-fi
+start_docker "$work"
 docker compose --file docker-compose.yml config --quiet
 echo "docker compose config: clean"
 
-export DOCKER_HOST=unix://$work/docker.sock
-setsid dockerd --host "$DOCKER_HOST" --data-root "$work/data" --exec-root "$work/exec" --pidfile "$work/pid" \
-    --oom-score-adjust 0 >"$work/dockerd.log" 2>&1 &
-daemon=$!
-for _ in $(seq 60); do
-    docker info >/dev/null 2>&1 && break
-    kill -0 "$daemon" 2>/dev/null || { tail -5 "$work/dockerd.log"; daemon=; skip "no container daemon can run here"; }
-    sleep 0.5
-done
-docker info >/dev/null
-
-echo "making the base image from Debian's packages, with what its slim image leaves out left out"
-excluded=()
-for folder in doc info lintian locale man groff help examples; do
-    excluded+=("--dpkgopt=path-exclude=/usr/share/$folder/*")
-done
-# Perl comes along for a conversion that is done by then; Debian's own image has only perl-base.
-mmdebstrap --quiet --variant=apt --mode=root "${excluded[@]}" --include=tzdata,passwd \
-    --customize-hook='chroot "$1" apt-get purge --quiet --yes perl libperl5.36 perl-modules-5.36 >/dev/null' \
-    --customize-hook='rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/* "$1"/var/log/*' \
-    bookworm "$work/slim.tar" /etc/apt/sources.list.d/debian.sources
-docker import "$work/slim.tar" debian:bookworm-slim >/dev/null
-rm "$work/slim.tar"
+slim_base "$work" "$(dpkg --print-architecture)"
 
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 DEEPTHIN_PORT=$(free_port)
