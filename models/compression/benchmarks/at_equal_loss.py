@@ -42,7 +42,7 @@ NNCODEC: Final = "nncodec"
 AWARE, PLAIN, TUNED = FORMS = ("data-aware", "plain", "tuned")
 """Fitted to the outputs of the layers, to the weights alone, or the first and then fine-tuned by distillation."""
 LOSSES: Final = ("divergence", "frames_differ")
-WAYS: Final = ("low-rank-codebook", "deepthin-codebook", "deep-compression", "int2-compact", NNCODEC)
+WAYS: Final = ("low-rank-codebook", "deepthin-codebook", "deep-compression", NNCODEC)
 
 
 @dataclass(frozen=True, slots=True)
