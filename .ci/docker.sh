@@ -59,6 +59,18 @@ slim_base() {
         --customize-hook='chroot "$1" apt-get purge --quiet --yes perl libperl5.36 perl-modules-5.36 >/dev/null' \
         --customize-hook='rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/* "$1"/var/log/*' \
         bookworm "$folder/slim.tar" /etc/apt/sources.list.d/debian.sources
-    docker import --platform "linux/$architecture" "$folder/slim.tar" debian:bookworm-slim >/dev/null
+    # Not `docker import`, which takes every image for one of its own processor.
+    python3 - "$folder" "$architecture" <<'PYTHON'
+import hashlib, json, os, sys
+folder, architecture = sys.argv[1:]
+with open(f"{folder}/slim.tar", "rb") as layer:
+    digest = hashlib.file_digest(layer, "sha256").hexdigest()
+config = {"os": "linux", "architecture": architecture, "config": {"Cmd": ["bash"]}}
+config["rootfs"] = {"type": "layers", "diff_ids": [f"sha256:{digest}"]}
+json.dump(config, open(f"{folder}/config.json", "w"))
+manifest = [{"Config": "config.json", "RepoTags": ["debian:bookworm-slim"], "Layers": ["slim.tar"]}]
+json.dump(manifest, open(f"{folder}/manifest.json", "w"))
+PYTHON
+    tar --create --directory "$folder" manifest.json config.json slim.tar | docker load --quiet >/dev/null
     rm "$folder/slim.tar"
 }
