@@ -40,7 +40,7 @@ def test_bytes_at_equal_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     argv += ["--forms", "data-aware", "plain"]
     assert at_equal_loss.main(argv) == 0
     points = json.loads((tmp_path / "points.json").read_text())
-    ways = {"low-rank-codebook", "deepthin-codebook"}
+    ways = {"low-rank-codebook", "deepthin-codebook", "deep-compression"}
     assert {each["way"] for each in points} == {"nncodec", *ways, *(f"{way}, plain" for way in ways)}
     halves = {each["setting"]: each for each in points if each["way"] == "nncodec"}
     assert halves[4]["bytes"] == 3 * 400 and halves[8]["divergence"] < halves[4]["divergence"]

@@ -358,7 +358,7 @@ async def test_many_that_come_at_once_get_no_more_places_than_there_are(
 async def test_an_idle_service_takes_one_recording_of_any_length_and_a_burst_of_a_few(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with serve(threads=1, max_seconds=60.0) as client:
+    async with serve(threads=1, max_seconds=60.0, queue_wait_seconds=0.2) as client:
         speeds = app_of(client).state.scheduler.speeds
         # All that it has ever seen was short: the long one makes hundreds of times as much work.
         model = Model()
