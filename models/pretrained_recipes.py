@@ -35,7 +35,6 @@ def _rules(*rules: tuple[str, str, float]) -> dict[str, Any]:
     return {"compress": [{"pattern": pattern, "method": name, "size": size} for pattern, name, size in rules]}
 
 
-# The inputs of the third convolution are small but for a few: 8 bits over their range make nearly all of them 0.
 # The first convolution has 127 taps of one channel: unfolded it would be slower than it is.
 _LEFT: Final = ("encoder/conv1.weight", "dense", 1.0)
 _MIXED: Final = ("int8", "int4-compact", "int3-compact", "int2-compact", "low-rank-codebook")
@@ -47,6 +46,7 @@ RECIPES: Final[Mapping[str, tuple[Recipe, ...]]] = MappingProxyType(
             Recipe("int4", _rules(("*", "int4", 1.0), _LEFT)),
             Recipe("int4-compact", _rules(("*", "int4-compact", 1.0), _LEFT)),
             Recipe("int3-compact", _rules(("*", "int3-compact", 1.0), _LEFT)),
+            # The inputs of the third convolution are small but for a few: 8 bits over their range make most of them 0.
             Recipe("int8+int4", _rules(("*", "int4-compact", 1.0), ("encoder/*MatMul*", "int8", 1.0), _LEFT)),
             Recipe("mixed search", {"budget": {"methods": _MIXED}}, share=0.5),
             # Half of the published stream, roughly: what is published shrinks more when it is coded.

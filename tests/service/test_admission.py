@@ -47,6 +47,13 @@ def make(**changes: Any) -> tuple[Admission, CollectorRegistry]:
     return Admission(Metrics(registry, instruction_set="scalar"), **options), registry
 
 
+def answer_calmly(admission: Admission, model: Model, count: int, work_seconds: float) -> None:
+    """Answer recordings of five seconds, one after the other."""
+    for _ in range(count):
+        with admission.admit() as place:
+            place.done(model, 5.0, work_seconds)
+
+
 def shed(registry: CollectorRegistry, reason: str) -> float | None:
     return registry.get_sample_value("deepthin_requests_shed_total", {"reason": reason})
 
@@ -91,10 +98,7 @@ async def test_nobody_is_refused_while_a_thread_is_free() -> None:
 
 async def test_a_burst_of_usual_recordings_may_wait_however_slow_the_machine_is() -> None:
     admission, _ = make(wait_seconds=0.5, burst=6, threads=1, capacity=100)
-    model = Model()
-    for _ in range(200):
-        with admission.admit() as place:
-            place.done(model, 5.0, 3.0)
+    answer_calmly(admission, Model(), 200, 3.0)
     assert admission.longest_wait == pytest.approx(18.0, rel=0.01)
     with ExitStack() as stack:
         for _ in range(6):
@@ -185,10 +189,7 @@ async def test_threads_that_pause_between_pieces_of_work_make_the_wait_longer() 
 async def test_crowds_wait_half_as_long_as_what_chance_heaps_up() -> None:
     clock = Clock()
     admission, registry = make(threads=1, capacity=100, wait_seconds=0.0, burst=10, clock=clock)
-    model = Model()
-    for _ in range(200):
-        with admission.admit() as place:
-            place.done(model, 5.0, 0.1)
+    answer_calmly(admission, Model(), 200, 0.1)
     assert admission.longest_wait == pytest.approx(1.0, rel=0.01)
 
     def let_in(pause: float) -> int:
@@ -218,9 +219,7 @@ async def test_nothing_usual_is_learnt_from_a_crowd() -> None:
     clock = Clock()
     admission, _ = make(threads=1, capacity=100, burst=4, wait_seconds=0.0, clock=clock)
     model = Model()
-    for _ in range(100):
-        with admission.admit() as place:
-            place.done(model, 5.0, 0.5)
+    answer_calmly(admission, model, 100, 0.5)
     usual = admission.speeds.usual_work
     for _ in range(100):
         admission.come()
