@@ -65,3 +65,17 @@ def test_everything_but_training_imports_without_torch():
         [sys.executable, "-c", script, *modules], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
     assert result.returncode == 0, result.stderr
+
+
+def test_tests_are_collected_without_torch():
+    """`make test` does without the extra `train`; what needs it has to be skipped, not to fail."""
+    script = (
+        "import sys\n"
+        "sys.modules['torch'] = None\n"
+        "import pytest\n"
+        "sys.exit(pytest.main(['--collect-only', '-q', '-p', 'no:cacheprovider', 'tests']))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert result.returncode == 0, result.stdout
