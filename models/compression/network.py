@@ -160,7 +160,7 @@ def find(model: onnx.ModelProto) -> Network:
         lookups = [index for index, _ in found if _takes_columns(everything[index].node, stored[name])]
         used = [site for site in found if site[0] not in lookups] or found
         nodes = [everything[index].node for index, _ in used]
-        problem = _problem(nodes, used, stored[name], uses[name] - (len(found) - len(used)))
+        problem = _problem(nodes, used, stored, uses[name] - (len(found) - len(used)))
         if problem is None:
             inside = any(everything[index].inside for index, _ in found)
             layers.append(_layer(name, used, nodes[0], stored[name], tuple(lookups), inside))
@@ -209,8 +209,11 @@ def _check_operators(graph: onnx.GraphProto) -> None:
             _check_operators(inner)
 
 
-def _problem(nodes: list[NodeProto], sites: list[tuple[int, int]], tensor: onnx.TensorProto, uses: int) -> str | None:
-    node, shape = nodes[0], tuple(tensor.dims)
+def _problem(
+    nodes: list[NodeProto], sites: list[tuple[int, int]], stored: Mapping[str, onnx.TensorProto], uses: int
+) -> str | None:
+    node, tensor = nodes[0], stored[nodes[0].input[sites[0][1]]]
+    shape = tuple(tensor.dims)
     ops = {(other.op_type, operand) for other, (_, operand) in zip(nodes, sites, strict=True)}
     if tensor.data_type != TensorProto.FLOAT:
         return f"is {TensorProto.DataType.Name(tensor.data_type).lower()} without a Cast to float"
@@ -230,7 +233,7 @@ def _problem(nodes: list[NodeProto], sites: list[tuple[int, int]], tensor: onnx.
     if node.op_type == "Conv":
         return _conv_problem(shape, [attributes(other) for other in nodes])
     if node.op_type in RECURRENT:
-        problems = (_recurrent_problem(other, attributes(other), shape) for other in nodes)
+        problems = (_recurrent_problem(other, attributes(other), shape, stored) for other in nodes)
         return next((problem for problem in problems if problem is not None), None)
     if int(np.prod(shape)) < _SMALLEST:
         return f"has just {int(np.prod(shape))} values"
@@ -252,12 +255,16 @@ def _conv_problem(shape: tuple[int, ...], all_fixed: list[dict[str, Any]]) -> st
     return None
 
 
-def _recurrent_problem(node: NodeProto, fixed: dict[str, Any], shape: tuple[int, ...]) -> str | None:
+def _recurrent_problem(
+    node: NodeProto, fixed: dict[str, Any], shape: tuple[int, ...], stored: Mapping[str, onnx.TensorProto]
+) -> str | None:
     a = f"is {'an' if node.op_type == 'LSTM' else 'a'} {node.op_type}"
     if shape[0] != 1 or fixed.get("direction", b"forward") != b"forward":
         return f"{a} of direction {fixed.get('direction', b'?').decode()} in a form that only forward ones are taken in"
     if len(node.input) > 4 and node.input[4]:
         return f"{a} with sequence_lens; supported without"
+    if any(name and name not in stored for name in node.input[1:4]):
+        return f"{a} with weights or a bias that the network computes; supported as constants"
     if fixed.get("layout", 0):
         return f"{a} with layout 1; supported is 0"
     usual = [b"sigmoid", b"tanh", b"tanh"][: 2 if node.op_type == "GRU" else 3]

@@ -15,7 +15,8 @@ _FLOATS: Final = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 
 
 def put_together(graph: GraphProto) -> bool:
-    """Make what Concat gives for constant pieces of constants (Slice) initialisers, in place; whether there was any.
+    """Make what Concat gives for constant pieces of constants (Slice), or again for what it gave of such, initialisers,
+    in place; whether there was any.
 
     Names are those that `bodies.flatten_names` leaves. Pieces that are read otherwise too stay, with their weights.
     """
@@ -25,8 +26,10 @@ def put_together(graph: GraphProto) -> bool:
     ends = {value.name for each in graphs(graph) for value in each.output}
     made: dict[str, Array] = {}
     for node in everything:
-        if node.op_type == "Concat" and node.output[0] not in ends and all(name in pieces for name in node.input):
-            parts = [_piece(pieces[name], stored) for name in node.input]
+        if node.op_type != "Concat" or node.output[0] in ends:
+            continue
+        if all(name in pieces or name in made for name in node.input):
+            parts = [made[name] if name in made else _piece(pieces[name], stored) for name in node.input]
             made[node.output[0]] = np.concatenate(parts, attributes(node)["axis"])
     known: dict[tuple[bytes, tuple[int, ...]], str] = {}
     renamed: dict[str, str] = {}
