@@ -64,12 +64,17 @@ def measure(
     """Yield the rows of every square shape, thread count, batch and relative size; sizes out of reach are left out."""
     machine = Machine()
     for side in shapes:
-        reached = [size for size in sizes if size >= smallest_size(side, side)]
-        subjects = [(size, solve(side, side, size)) for size in reached]
+        subjects = _subjects(side, [size for size in sizes if size >= smallest_size(side, side)])
         yield from _kernels(machine, subjects, batches, 0.004 * rounds)
         for count in threads:
             with cores_of_their_own(count) as config:
                 yield from _sessions(machine, subjects, side, batches, count, rounds, config)
+
+
+def _subjects(side: int, sizes: Sequence[float]) -> list[tuple[float, Geometry]]:
+    """Each size, or the least one if it is out of reach, with its geometry."""
+    reached = [max(size, smallest_size(side, side)) for size in sizes]
+    return [(size, solve(side, side, size)) for size in reached]
 
 
 class Machine:
@@ -112,11 +117,11 @@ def _sessions(
     config: Mapping[str, str],
 ) -> Iterator[Row]:
     rng = np.random.default_rng(0)
-    sizes = [size for size, _ in subjects]
-    ready = [session(model, threads=threads, config=config) for model in _sides(rng, side, sizes)]
+    ready = [session(model, threads=threads, config=config) for model in _sides(rng, side, subjects)]
     # Two threads share caches that cannot be emptied at once by one: cold calls are of one.
     little = min(side, _SMALL)
-    small = [session(model) for model in _sides(rng, little, sizes)] if threads == 1 else []
+    smaller = _subjects(little, [size for size, _ in subjects])
+    small = [session(model) for model in _sides(rng, little, smaller)] if threads == 1 else []
     for batch in batches:
         x = rng.standard_normal((batch, side), np.float32)
         calls = [bound_call(candidate, x, side) for candidate in ready]
@@ -163,14 +168,13 @@ def _kernels(
                 )  # fmt: skip
 
 
-def _sides(rng: np.random.Generator, side: int, sizes: Sequence[float]) -> Iterator[bytes]:
-    """Dense matrices of three types, and for each size its five, of the least size if it is out of reach."""
+def _sides(rng: np.random.Generator, side: int, subjects: Sequence[tuple[float, Geometry]]) -> Iterator[bytes]:
+    """Dense matrices of three types, and for each size its five."""
     weight = rng.standard_normal((side, side), np.float32)
     yield from (dense_model(weight), rivals.int8(weight), rivals.int4(weight))
-    for size in sizes:
-        reached = max(size, smallest_size(side, side))
-        yield from _models(rng, solve(side, side, reached))
-        yield from (rivals.low_rank(rng, side, side, reached), rivals.csr(rng, side, side, reached))
+    for size, geometry in subjects:
+        yield from _models(rng, geometry)
+        yield from (rivals.low_rank(rng, side, side, size), rivals.csr(rng, side, side, size))
 
 
 def _models(rng: np.random.Generator, geometry: Geometry) -> Iterator[bytes]:

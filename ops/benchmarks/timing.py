@@ -1,8 +1,8 @@
 """Timing one-node models in sessions with the same options, in turn.
 
 In every round each side first runs untimed (its caches warm up, the other side's threads go to sleep) and then timed; a
-figure is the least of the rounds' medians, so that what else a shared machine does for some tens of milliseconds is in
-none. Times include what a call to a session costs, on all sides.
+figure is the least of the medians of windows, so that what else a shared machine does for a while is in none. Times
+include what a call to a session costs, on all sides.
 """
 
 import os
@@ -25,6 +25,10 @@ Float = NDArray[np.float32]
 # ONNX Runtime's threads wait for work for some 40 ms and keep a core busy with it. A core that slept is slow for 10 ms.
 _PAUSE, _AWAKE = 0.05, 0.03
 
+# Seconds. Neighbours on a shared processor were seen to slow a core down for .1 to 16 ms at a time, each core by
+# itself: two of them are seldom left alone for longer than this.
+_WINDOW = 0.0015
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
@@ -36,7 +40,7 @@ class Comparison:
         batch: Rows per call.
         threads: Intra-op threads of both sessions.
         baseline: What it is compared with.
-        seconds, baseline_seconds: Time of a call, the least of the rounds' medians.
+        seconds, baseline_seconds: Time of a call, the least of the windows' medians.
         speedup: The second divided by the first.
     """
 
@@ -110,7 +114,7 @@ def time_in_turn(
     *,
     threads: int = 1,
 ) -> list[float]:
-    """Seconds of a call, for each of the calls, by a clock: the least of the rounds' medians.
+    """Seconds of a call, for each of the calls, by a clock: the least median of the windows that its turns consist of.
 
     ``time.thread_time`` is a clock for sessions of one thread on a machine that does other things as well. Sessions of
     more ``threads`` take longer turns, with a pause before each until the last session's threads sleep.
@@ -121,7 +125,9 @@ def time_in_turn(
             if threads > 1:
                 time.sleep(_PAUSE)
             _times(call, 0.003 if threads == 1 else _AWAKE, clock)
-            found.append(median(_times(call, 0.005 if threads == 1 else 0.015, clock)))
+            end = clock() + (0.005 if threads == 1 else 0.015)
+            while clock() < end:
+                found.append(median(_times(call, _WINDOW, clock)))
     return [min(found) for found in medians]
 
 
