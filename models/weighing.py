@@ -24,7 +24,7 @@ def weigh(files: Iterable[Path]) -> Weights:
             graph = onnx.load(file).graph
         except (OSError, DecodeError, ValueError) as error:
             raise GraphMismatchError(f"{file} is not a network that can be read: {error}") from error
-        for tensor in _tensors(graph):
+        for tensor in stored_tensors(graph):
             count = 1
             for axis in tensor.dims:
                 count *= axis
@@ -33,11 +33,12 @@ def weigh(files: Iterable[Path]) -> Weights:
     return Weights(parameters=values, dense_parameters=values, disk_bytes=size, resident_bytes=size)
 
 
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+def stored_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Initialisers and constants of a graph and of the bodies in it."""
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.TENSOR:
                 yield attribute.t
             elif attribute.type == onnx.AttributeProto.GRAPH:
-                yield from _tensors(attribute.g)
+                yield from stored_tensors(attribute.g)

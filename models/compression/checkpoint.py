@@ -106,6 +106,7 @@ def check(model: onnx.ModelProto) -> None:
             raise CheckpointError(f"the network has more than {_MAX_NODES} nodes")
         if graph.sparse_initializer:
             raise CheckpointError("the network has sparse initialisers, which are not supported: make them dense")
+        _check_text(graph)
     _check_functions(model)
     for tensor in _tensors(model):
         _check_tensor(tensor)
@@ -183,6 +184,15 @@ def _check_functions(model: onnx.ModelProto) -> None:
 
     if functions and size(model.graph.node) > _MAX_NODES:
         raise CheckpointError(f"the network has more than {_MAX_NODES} nodes once its functions are put in place")
+
+
+def _check_text(graph: onnx.GraphProto) -> None:
+    # Protocol buffers give what is no UTF-8 as bytes; on it ONNX's checker fails in ways that Python's version decides.
+    for node in graph.node:
+        names = (node.op_type, node.domain, node.name, *node.input, *node.output)
+        if any(isinstance(name, bytes) for name in names):
+            label = node.name or node.op_type
+            raise CheckpointError(f"the network has a name that is no text in UTF-8, in node {label!r}")
 
 
 def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:

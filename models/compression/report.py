@@ -15,6 +15,7 @@ from models.compression.bodies import graphs
 from models.compression.chains import is_chain
 from models.compression.network import Network
 from models.compression.registry import method
+from models.weighing import stored_tensors
 
 FORMAT: Final = 1
 
@@ -97,14 +98,13 @@ def weight_bytes(model: onnx.ModelProto, compressed: Mapping[str, Compressed]) -
     """
     cast = {node.input[0] for graph in graphs(model.graph) for node in graph.node if node.op_type == "Cast"}
     count = disk = resident = 0
-    for graph in graphs(model.graph):
-        for tensor in graph.initializer:
-            size = int(np.prod(tensor.dims, dtype=np.int64))
-            width = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-            count += size
-            disk += size * width
-            half = tensor.data_type == TensorProto.FLOAT16 and tensor.name in cast
-            resident += size * (4 if half else width)
+    for tensor in stored_tensors(model.graph):
+        size = int(np.prod(tensor.dims, dtype=np.int64))
+        width = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        count += size
+        disk += size * width
+        half = tensor.data_type == TensorProto.FLOAT16 and tensor.name in cast
+        resident += size * (4 if half else width)
     for weight in compressed.values():
         resident += resident_bytes(weight) - weight.plan.disk_bytes
     return count, disk, resident

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -16,4 +17,6 @@ from tests.service.jobs import INSPECTOR, WORKER
 if __name__ == "__main__":
     settings = Settings()
     logs.configure(settings.log_level, settings.log_format)
-    Server(create_app(settings, worker=WORKER, inspector=INSPECTOR), settings).run()
+    # The fake pipeline fine-tunes without PyTorch.
+    with patch("service.routes.compress.find_spec"):
+        Server(create_app(settings, worker=WORKER, inspector=INSPECTOR), settings).run()
