@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import onnx
 from onnx import GraphProto, NodeProto, TensorProto
 
 _LOOPS = ("Loop", "Scan")
-_SHARED = 256  # values; two smaller initialisers may well be alike by chance
+SHARED: Final = 256
+"""Values of an initialiser that is told from its copies; two smaller ones may well be alike by chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def flatten_names(graph: GraphProto) -> None:
     taken = _Names(used)
     if all(not inner_graphs(node) for node in graph.node):
         return
-    known = {_bits(tensor): tensor.name for tensor in graph.initializer if _size(tensor) >= _SHARED}
+    known = {_bits(tensor): tensor.name for tensor in graph.initializer if _size(tensor) >= SHARED}
     for node in graph.node:
         for inner in inner_graphs(node):
             _flatten(graph, inner, {}, taken, known)
@@ -121,7 +123,7 @@ def _flatten(
     for value in graph.input:
         value.name = define(value.name)
     for tensor in graph.initializer:
-        bits = _bits(tensor) if _size(tensor) >= _SHARED else b""
+        bits = _bits(tensor) if _size(tensor) >= SHARED else b""
         if bits and bits in known:
             names[tensor.name] = known[bits]
             continue

@@ -157,6 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--fine-tune", action="store_true", help="distil from the parent afterwards (needs PyTorch and --calibration)")
     add("--epochs", type=int, metavar="N", help="epochs of fine-tuning (4)")
     add("--learning-rate", type=float, metavar="X", help="its peak rate (.02); less where little was changed")
+    add("--fine-tune-seconds", type=float, metavar="S", help="audio to fine-tune on (that of --calibration-seconds)")
     add("--steps", type=int, metavar="N", help="deep-compression: prune in so many steps, with --epochs after each (1)")
     add("--front-end", metavar="NAME|JSON", help="how audio goes into a bare .onnx: 'ami-dnn' or a front end's fields")
     add("--config", type=Path, metavar="TOML", help="training configuration of a .safetensors checkpoint")
@@ -192,7 +193,12 @@ def _spec(args: argparse.Namespace) -> CompressionSpec:
     if any(value is not None for value in budget.values()):
         fields["budget"] = budget
     if args.fine_tune:
-        wishes = {"epochs": args.epochs, "learning_rate": args.learning_rate, "steps": args.steps}
+        wishes = {
+            "epochs": args.epochs,
+            "learning_rate": args.learning_rate,
+            "seconds": args.fine_tune_seconds,
+            "steps": args.steps,
+        }
         fields["fine_tune"] = {name: value for name, value in wishes.items() if value is not None}
     if args.front_end is not None:
         text = args.front_end

@@ -51,6 +51,11 @@ class Inputs:
         """Samples a second of the recordings."""
         return self.front_end.sample_rate
 
+    @property
+    def logits(self) -> str | None:
+        """None: the first output is that of a Softmax or LogSoftmax, or no distribution."""
+        return None
+
     def of(self, audio: Audio) -> dict[str, Array] | None:
         """The feed for a recording."""
         return self.feed(self.front_end.extract(audio))

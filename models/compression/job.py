@@ -143,10 +143,14 @@ class Job:
     @cached_property
     def calibration_feeds(self) -> list[dict[str, Array]]:
         """What goes into the network for the calibration recordings."""
+        return self._heard(self.spec.calibration_seconds)
+
+    def _heard(self, seconds: float) -> list[dict[str, Array]]:
+        """What goes into the network for so much of the calibration corpora."""
         if self.inputs is None:
             raise CompressionError(NO_FRONT_END)
         folders = [self.calibration.folder(name) for name in self.spec.calibration]
-        return feeds(folders, self.inputs, seconds=self.spec.calibration_seconds)[0]
+        return feeds(folders, self.inputs, seconds=seconds)[0]
 
     @cached_property
     def plans(self) -> dict[str, Plan]:
@@ -273,15 +277,17 @@ class Job:
         from models.training.gradual import compress_gradually, step_plans
 
         state = self.state("compress")
-        report(0.0, "reading calibration audio")
-        given = self.calibration_feeds
-        report(0.0, f"outputs of the original network for {len(given)} recordings")
         wish = self.spec.fine_tune
+        report(0.0, "reading calibration audio")
+        given = self.calibration_feeds if wish.seconds is None else self._heard(wish.seconds)
+        assert self.inputs is not None
         model = chains.with_narrowed(self.network, state.layers, state.changed)
         layers = {name: done for name, done in state.layers.items() if not chains.is_chain(done.plan)}
         common: dict[str, Any] = {
             "parent": self.network.model,
             "epochs": wish.epochs,
+            "output": self.inputs.logits,
+            "logits": self.inputs.logits is not None,
             "learning_rate": wish.learning_rate,
             "threads": self.threads,
             "progress": lambda part, loss: report(part, _epoch(part, wish.epochs * wish.steps, loss)),

@@ -19,6 +19,7 @@ from models.segments import cut, is_steady, long_enough
 
 _SECONDS: Final = 2.0  # of a random recording
 _TOKENS: Final = 12  # of a random text
+_LOGITS: Final = "logits"  # of the decoder
 WAVEFORM: Final = "input_values"
 """What the encoder reads."""
 
@@ -29,6 +30,11 @@ class AudioInputs(Protocol):
     @property
     def sample_rate(self) -> int:
         """Samples a second of the recordings."""
+        ...
+
+    @property
+    def logits(self) -> str | None:
+        """The output of logits, or log posteriors, that tells what is heard; None: the first output, whatever it is."""
         ...
 
     def of(self, audio: Audio) -> dict[str, Array] | None:
@@ -56,12 +62,18 @@ class CtcInputs:
         others = [name for name in kinds if name != self._name]
         if self._name not in kinds or len(others) > 1:
             raise CompressionError(f"the network takes {', '.join(kinds)}: more than audio and its length")
+        self._output = self._settings.output or _scores(model)
         self._lengths = {name: np.int32 if kinds[name] == TensorProto.INT32 else np.int64 for name in others}
 
     @property
     def sample_rate(self) -> int:
         """See `AudioInputs`."""
         return self._manifest.sample_rate
+
+    @property
+    def logits(self) -> str | None:
+        """See `AudioInputs`."""
+        return self._output
 
     def of(self, audio: Audio) -> dict[str, Array] | None:
         """The feed for the first piece of a recording in which something is said."""
@@ -103,13 +115,18 @@ class MoonshineInputs:
                 shape = [axis.dim_value or 1 for axis in value.type.tensor_type.shape.dim]
                 past = value.type.tensor_type.elem_type == TensorProto.FLOAT
                 self._fixed[value.name] = np.zeros((0, *shape[1:]), np.float32) if past else np.zeros(shape, np.bool_)
-        vocabulary = next(value for value in model.graph.output if value.name == "logits")
+        vocabulary = next(value for value in model.graph.output if value.name == _LOGITS)
         self._vocabulary = vocabulary.type.tensor_type.shape.dim[-1].dim_value or 2
 
     @property
     def sample_rate(self) -> int:
         """See `AudioInputs`."""
         return self._recogniser.manifest.sample_rate
+
+    @property
+    def logits(self) -> str | None:
+        """See `AudioInputs`."""
+        return _LOGITS
 
     def of(self, audio: Audio) -> dict[str, Array] | None:
         """The feed for the first piece of a recording in which something is said."""
@@ -130,6 +147,13 @@ class MoonshineInputs:
     def _feed(self, samples: Array, tokens: Array | tuple[int, ...]) -> dict[str, Array]:
         ids = np.array([[self._start, *tokens]], np.int64)
         return {WAVEFORM: np.ascontiguousarray(samples[None]), "input_ids": ids, **self._fixed}
+
+
+def _scores(model: onnx.ModelProto) -> str:
+    """The first output [batch, frames, tokens]."""
+    kinds = {value.name: value.type.tensor_type for value in model.graph.output}
+    fitting = (name for name, kind in kinds.items() if kind.elem_type == TensorProto.FLOAT and len(kind.shape.dim) == 3)
+    return str(next(fitting, model.graph.output[0].name))
 
 
 def _noise(count: int, rate: int) -> list[Array]:

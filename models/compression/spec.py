@@ -81,6 +81,9 @@ class FineTune(_Strict):
     """End-to-end distillation from the parent after compression; needs PyTorch and calibration audio."""
 
     epochs: int = Field(4, ge=1, le=100, description="passes over the calibration audio")
+    seconds: float | None = Field(
+        None, gt=0, le=36_000, description="audio of the calibration corpora to train on; None: calibration_seconds"
+    )
     learning_rate: float = Field(2e-2, gt=0, le=1, description="peak rate of Adam, by the size of the weights")
     steps: int = Field(
         1, ge=1, le=16, description="for deep-compression alone: prune in so many steps, with `epochs` after each"

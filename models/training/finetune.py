@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,13 +18,15 @@ from torch import Tensor, nn
 
 from models.compression.base import Array, Compressed, CompressionError, Matrix
 from models.training.compressed_weight import CompressedWeight
-from models.training.onnx_net import OnnxNet, posterior
+from models.training.onnx_graph import posterior
+from models.training.onnx_net import OnnxNet
 from models.training.parametrizations import PickedSparseWeight, parametrization
 from models.training.recordings import Recordings, parent_outputs
 
 _WARM_UP = 0.05
 _SMALLEST_SCALE = 1e-2
 _BACK_OFF = 0.3
+_LOGITS = "logits"
 
 Progress = Callable[[float, float], None]
 """Called after each step with the fraction done (0 to 1) and the running loss."""
@@ -64,6 +67,7 @@ def fine_tune(
     targets: Sequence[Array] | None = None,
     pick: bool = False,
     output: str | None = None,
+    logits: bool = False,
     epochs: int = 4,
     learning_rate: float = 2e-2,
     batch_rows: int = 512,
@@ -93,6 +97,8 @@ def fine_tune(
         pick: let entries of `deep-compression` learn which shared value they have; they start as `model` has them.
         output: name of the output that counts; the first when None. Where it comes out of a LogSoftmax or Softmax the
             loss is the Kullback-Leibler divergence from the parent's posteriors, otherwise the mean squared error.
+        logits: whether that output, where it comes out of neither, has logarithms of posteriors over its last axis but
+            for a constant: the loss is then the divergence too.
         epochs: passes over the recordings.
         learning_rate: of Adam at its peak (cosine to zero), by the root mean square of each array of values.
         batch_rows: output rows (all axes but the last) by step, where recordings can be put into one batch.
@@ -117,11 +123,11 @@ def fine_tune(
     name = output or model.graph.output[0].name
     with _threads(threads):
         student = _Student(model, layers, frozen, name, pick)
-        targets, independent = parent_outputs(parent or model, name, feeds, threads=threads, known=targets)
-        objective = _Objective(posterior(model, name), targets)
+        outputs, independent = parent_outputs(parent or model, name, feeds, threads=threads, known=targets)
+        objective = _Objective(posterior(model, name) or (_LOGITS if logits else None), outputs, len(feeds))
         held = _held_out(len(feeds), hold_out, seed)
         training, held_out = (
-            Recordings([feeds[i] for i in part], [objective.target(targets[i]) for i in part], independent, batch_rows)
+            Recordings([(feeds[i], partial(objective.target, i)) for i in part], independent, batch_rows)
             for part in ([i for i in range(len(feeds)) if i not in held] or held, held)
         )
         run = _Run(student, objective, training, held_out, epochs, learning_rate, gradient_clip, seed)
@@ -142,23 +148,40 @@ def fine_tune(
 class _Objective:
     """The loss of an output against the parent's."""
 
-    def __init__(self, operator: str | None, targets: Sequence[Array]) -> None:
+    def __init__(self, operator: str | None, outputs: Callable[[int], Array], count: int) -> None:
         self.name: Literal["kl", "mse"] = "mse" if operator is None else "kl"
-        self._operator = operator
-        values = np.concatenate([target.reshape(-1).astype(np.float64) for target in targets])
-        self._variance = max(float(values.var()), 1e-30)
+        self._operator, self._outputs = operator, outputs
+        self._variance = _variance(map(outputs, range(count))) if operator is None else 1.0
 
-    def target(self, values: Array) -> Array:
-        """A target as the loss wants it: log posteriors where the output is a distribution."""
-        values = values.astype(np.float32)
-        return np.log(np.maximum(values, 1e-20)) if self._operator == "Softmax" else values
+    def target(self, index: int) -> Array:
+        """A recording's target as the loss wants it: log posteriors where the output is a distribution."""
+        values = self._outputs(index).astype(np.float32)
+        if self._operator == "Softmax":
+            return np.log(np.maximum(values, 1e-20))
+        if self._operator == _LOGITS:
+            values = values - values.max(axis=-1, keepdims=True)
+            return np.asarray(values - np.log(np.exp(values).sum(axis=-1, keepdims=True)))
+        return values
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Mean over the rows."""
         if self._operator is None:
             return nn.functional.mse_loss(output, target) / self._variance
-        log_probs = output.clamp(min=1e-20).log() if self._operator == "Softmax" else output
+        log_probs = output
+        if self._operator == "Softmax":
+            log_probs = output.clamp(min=1e-20).log()
+        elif self._operator == _LOGITS:
+            log_probs = output.log_softmax(-1)
         return (target.exp() * (target - log_probs)).sum(-1).mean()
+
+
+def _variance(targets: Iterable[Array]) -> float:
+    """Variance of all values, of one recording at a time."""
+    count = total = square = 0.0
+    for target in targets:
+        values = target.astype(np.float64)
+        count, total, square = count + values.size, total + values.sum(), square + np.square(values).sum()
+    return max(float(square / count - (total / count) ** 2), 1e-30)
 
 
 class _Student:

@@ -44,6 +44,8 @@ def compress_gradually(
     *,
     parent: onnx.ModelProto | None = None,
     targets: Sequence[Array] | None = None,
+    output: str | None = None,
+    logits: bool = False,
     epochs: int = 2,
     learning_rate: float = 1e-2,
     batch_rows: int = 512,
@@ -59,6 +61,8 @@ def compress_gradually(
         feeds: recordings, as of `fine_tune`.
         parent: as of `fine_tune`.
         targets: as of `fine_tune`.
+        output: as of `fine_tune`.
+        logits: as of `fine_tune`.
         epochs: passes over the recordings after each step.
         learning_rate: as of `fine_tune`.
         batch_rows: as of `fine_tune`.
@@ -86,6 +90,8 @@ def compress_gradually(
             parent=parent,
             targets=targets,
             pick=True,
+            output=output,
+            logits=logits,
             epochs=epochs,
             learning_rate=learning_rate,
             batch_rows=batch_rows,

@@ -79,6 +79,12 @@ def _batch_normalization(node: Node, inputs: Inputs) -> Tensor:
     return functional.batch_norm(x, mean, variance, scale, shift, training=False, eps=node.get("epsilon", 1e-5))
 
 
+@operator("InstanceNormalization")
+def _instance_normalization(node: Node, inputs: Inputs) -> Tensor:
+    x, scale, shift = (given(node, inputs, index) for index in range(3))
+    return functional.instance_norm(x, weight=scale, bias=shift, eps=node.get("epsilon", 1e-5))
+
+
 @operator("LayerNormalization")
 def _layer_normalization(node: Node, inputs: Inputs) -> Tensor:
     x, scale = given(node, inputs, 0), given(node, inputs, 1)

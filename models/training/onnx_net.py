@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import cast
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from models.compression.base import Array, CompressionError
-from models.training import onnx_layers
+from models.training import onnx_graph
 from models.training.compressed_weight import originals
-from models.training.onnx_operators import OPERATORS, Node, tensor
-
-SUPPORTED_OPERATORS = tuple(sorted(OPERATORS))
-"""What a graph may be made of, all in the standard domain."""
-
-# Inputs that hold weights, by operator; the rest (paddings, bounds, running means) are constants.
-_TRAINED = {
-    "MatMul": (0, 1),
-    "Gemm": (1, 2),
-    "Conv": (1, 2),
-    "GRU": (1, 2, 3),
-    "Add": (0, 1),
-    "Sub": (0, 1),
-    "Mul": (0, 1),
-    "Div": (0, 1),
-    "BatchNormalization": (1, 2),
-    "LayerNormalization": (1, 2),
-}
-_PASSED_ON = ("Cast", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze")
-_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
-
-assert onnx_layers.__name__  # importing it registers its operators
+from models.training.onnx_control import CONTROL
+from models.training.onnx_operators import OPERATORS, Body, Node, tensor
 
 
 class OnnxNet(nn.Module):
@@ -56,13 +37,13 @@ class OnnxNet(nn.Module):
             CompressionError: an operator is not supported; the message names it and those that are.
         """
         super().__init__()
-        graph = model.graph
-        self._nodes = _nodes(model)
-        values = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
-        self.inputs = tuple(i.name for i in graph.input if i.name not in values)
-        self.outputs = tuple(o.name for o in graph.output)
-        self._origin = _origins(self._nodes, values)
-        trained = _trained(self._nodes, values, self._origin)
+        model = onnx_graph.unfolded(model)
+        self._graph = onnx_graph.read(model)
+        self._nodes = tuple(self._graph.walk())
+        values = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+        self.inputs, self.outputs = self._graph.inputs, self._graph.outputs
+        self._origin = onnx_graph.origins(self._graph, values)
+        trained = onnx_graph.trained(self._graph, values, self._origin)
         self.parameter_names = tuple(name for name in values if name in trained)
         self._leaf = {name: f"value{number}" for number, name in enumerate(values)}
         self._dtypes = {name: array.dtype for name, array in values.items()}
@@ -71,7 +52,6 @@ class OnnxNet(nn.Module):
                 self.register_parameter(self._leaf[name], nn.Parameter(tensor(array)))
             else:
                 self.register_buffer(self._leaf[name], tensor(array), persistent=False)
-        self._last_use = _last_uses(self._nodes, self.outputs)
         self._factored: dict[str, str] = {}
 
     def forward(self, feeds: Mapping[str, Tensor], wanted: Iterable[str] | None = None) -> dict[str, Tensor]:
@@ -82,21 +62,36 @@ class OnnxNet(nn.Module):
             if name not in feeds:
                 raise CompressionError(f"there is no value for the graph's input {name!r}")
             known[name] = feeds[name]
-        for number, node in enumerate(self._nodes):
+        self._compute(self._graph, known, kept)
+        return {name: known[name] for name in kept}
+
+    def _compute(self, body: Body, known: dict[str, Tensor], kept: set[str]) -> None:
+        """Add what the nodes of a body make to what is `known`, and drop what is needed no more and not `kept`."""
+        for number, node in enumerate(body.nodes):
             if any(self._origin.get(name) in self._factored for name in node.outputs):
                 continue
             arguments = [known.get(name) for name in node.inputs]
             leaf = self._factored.get(self._weight_of(node))
             try:
-                result = OPERATORS[node.op](node, arguments) if leaf is None else self._product(leaf, arguments)
+                if leaf is not None:
+                    result: Tensor | tuple[Tensor, ...] = self._product(leaf, arguments)
+                elif node.op in CONTROL:
+                    result = CONTROL[node.op](node, arguments, partial(self._inside, known))
+                else:
+                    result = OPERATORS[node.op](node, arguments)
             except (RuntimeError, IndexError, TypeError) as error:
                 raise node.error(str(error)) from error
             values = (result,) if isinstance(result, Tensor) else result
             known.update((name, value) for name, value in zip(node.outputs, values, strict=False) if name)
-            for name in self._last_use.get(number, ()):
+            for name in body.last_use.get(number, ()):
                 if name not in kept:
                     known.pop(name, None)
-        return {name: known[name] for name in kept}
+
+    def _inside(self, around: Mapping[str, Tensor], body: Body, values: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """What a body gives for the `values` of its inputs, with what is known `around` it."""
+        known = {**around, **dict(zip(body.inputs, values, strict=True))}
+        self._compute(body, known, set(body.outputs))
+        return tuple(known[name] for name in body.outputs)
 
     def initialiser(self, name: str) -> str:
         """The initialiser that `name` is or, behind casts of constants, comes from.
@@ -113,7 +108,8 @@ class OnnxNet(nn.Module):
         """Whether a weight is stored as [Q, R]; otherwise its outputs come first, as [R, ...].
 
         Raises:
-            CompressionError: it is not the weight of a MatMul, Gemm, Conv or GRU, or of several that disagree.
+            CompressionError: it is not the weight of a MatMul, Gemm, Conv or GRU, nor a table of which a Gather looks
+                things up, or of several nodes that disagree.
         """
         found = set()
         for node in self._nodes:
@@ -124,6 +120,8 @@ class OnnxNet(nn.Module):
                 found.add(True)
             elif node.op == "Gemm" and place == 1:
                 found.add(not node.get("transB", 0))
+            elif node.op == "Gather" and place == 0 and getattr(self, self._leaf[name]).dim() == 2:
+                found.add(node.get("axis", 0) % 2 == 1)
             elif (node.op == "Conv" and place == 1 and node.get("group", 1) == 1) or (
                 node.op == "GRU" and place in (1, 2)
             ):
@@ -131,7 +129,7 @@ class OnnxNet(nn.Module):
             elif node.op not in ("Cast", "Identity"):
                 raise node.error(f"{name!r} cannot be replaced by a compressed weight here")
         if len(found) != 1:
-            raise CompressionError(f"{name!r} is not the weight of one MatMul, Gemm, Conv or GRU")
+            raise CompressionError(f"{name!r} is not the weight of one MatMul, Gemm, Conv, GRU or Gather")
         return found.pop()
 
     def matrix(self, name: str) -> Array:
@@ -192,68 +190,3 @@ def _multiplies(node: Node) -> bool:
     if node.op == "Gemm":
         return node.get("alpha", 1.0) == node.get("beta", 1.0) == 1.0 and not node.get("transA", 0)
     return node.op == "MatMul"
-
-
-def posterior(model: onnx.ModelProto, output: str) -> str | None:
-    """The operator ("LogSoftmax" or "Softmax") that makes an output over its last axis; None when it is another."""
-    ranks = {o.name: len(o.type.tensor_type.shape.dim) for o in model.graph.output}
-    for node in _nodes(model):
-        if output in node.outputs and node.op in ("LogSoftmax", "Softmax"):
-            axis = node.get("axis", -1 if node.opset >= 13 else 1)
-            return node.op if axis in (-1, ranks.get(output, 0) - 1) else None
-    return None
-
-
-def _nodes(model: onnx.ModelProto) -> list[Node]:
-    opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
-    nodes = []
-    for proto in model.graph.node:
-        if proto.domain not in ("", "ai.onnx") or proto.op_type not in OPERATORS:
-            full = f"{proto.domain}.{proto.op_type}" if proto.domain else proto.op_type
-            raise CompressionError(
-                f"node {proto.name or proto.output[0]!r}: {full} cannot be fine-tuned; "
-                f"supported are {', '.join(SUPPORTED_OPERATORS)}"
-            )
-        attributes = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
-        name = proto.name or proto.output[0]
-        nodes.append(Node(proto.op_type, name, tuple(proto.input), tuple(proto.output), attributes, opset))
-    return nodes
-
-
-def _origins(nodes: list[Node], values: Mapping[str, Array]) -> dict[str, str]:
-    """Names that are an initialiser cast to another width or copied, to the initialiser."""
-    origin: dict[str, str] = {}
-    for node in nodes:
-        if node.op == "Identity" or (node.op == "Cast" and node.get("to") in _FLOATS):
-            source = origin.get(node.inputs[0], node.inputs[0])
-            if source in values and values[source].dtype.kind == "f":
-                origin[node.outputs[0]] = source
-    return origin
-
-
-def _trained(nodes: list[Node], values: Mapping[str, Array], origin: Mapping[str, str]) -> set[str]:
-    """Float initialisers of more than one value that reach a layer, directly or with their shape changed."""
-    source = {name: name for name, array in values.items() if array.dtype.kind == "f" and array.size > 1}
-    source.update((name, by) for name, by in origin.items() if by in source)
-    found = set()
-    for node in nodes:
-        if node.op in _PASSED_ON and node.inputs[0] in source:
-            source[node.outputs[0]] = source[node.inputs[0]]
-        for place in _TRAINED.get(node.op, ()):
-            if place < len(node.inputs) and node.inputs[place] in source:
-                found.add(source[node.inputs[place]])
-    return found
-
-
-def _last_uses(nodes: list[Node], outputs: Iterable[str]) -> dict[int, list[str]]:
-    """Values to forget after each node, so that only what is still needed stays in memory."""
-    last: dict[str, int] = {}
-    for number, node in enumerate(nodes):
-        for name in (*node.inputs, *node.outputs):
-            if name:
-                last[name] = number
-    uses: dict[int, list[str]] = {}
-    for name, number in last.items():
-        if name not in set(outputs):
-            uses.setdefault(number, []).append(name)
-    return uses

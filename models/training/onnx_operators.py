@@ -1,10 +1,9 @@
-"""The ONNX operators that `onnx_net` runs, each a function of a node and its input tensors: arithmetic and shapes."""
+"""The ONNX operators that `onnx_net` runs, each a function of a node and its input tensors: arithmetic."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ class Node:
         outputs: names of its outputs, "" for one that is left out.
         attributes: by name, as Python values.
         opset: version of the operator set that the graph was written for.
+        bodies: the graphs inside it, by the attribute that has them.
     """
 
     op: str
@@ -35,6 +35,15 @@ class Node:
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
     opset: int
+    bodies: Mapping[str, Body] = field(default_factory=dict)
+
+    @property
+    def reads(self) -> set[str]:
+        """Names that it reads, those that its bodies read of the graphs around them included."""
+        names = {name for name in self.inputs if name}
+        for body in self.bodies.values():
+            names |= body.reads
+        return names
 
     def get(self, name: str, default: Any = None) -> Any:
         """An attribute; text as str."""
@@ -44,6 +53,39 @@ class Node:
     def error(self, problem: str) -> CompressionError:
         """An error that names the node."""
         return CompressionError(f"node {self.name!r} ({self.op}): {problem}")
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A graph, or one inside a node, as nodes in the order in which they run.
+
+    Attributes:
+        inputs: names of what the node gives it.
+        outputs: names of what it gives back.
+        nodes: its nodes.
+        last_use: names that nothing reads any more, by the index of the node that read them last.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    last_use: Mapping[int, Sequence[str]]
+
+    @property
+    def reads(self) -> set[str]:
+        """Names that it reads or gives back and does not make itself."""
+        read, made = set(self.outputs), set(self.inputs)
+        for node in self.nodes:
+            read |= node.reads
+            made |= set(node.outputs)
+        return read - made
+
+    def walk(self) -> Iterator[Node]:
+        """Its nodes, each followed by those inside it."""
+        for node in self.nodes:
+            yield node
+            for body in node.bodies.values():
+                yield from body.walk()
 
 
 Inputs = Sequence[Tensor | None]
@@ -80,7 +122,7 @@ def given(node: Node, inputs: Inputs, index: int) -> Tensor:
     return value
 
 
-def _integers(node: Node, inputs: Inputs, index: int, attribute: str) -> list[int] | None:
+def integers(node: Node, inputs: Inputs, index: int, attribute: str) -> list[int] | None:
     """Whole numbers that older operator sets give as an attribute and newer ones as an input."""
     if index < len(inputs):
         value = inputs[index]
@@ -91,24 +133,36 @@ def _integers(node: Node, inputs: Inputs, index: int, attribute: str) -> list[in
 
 _UNARY: dict[str, Callable[[Tensor], Tensor]] = {
     "Abs": torch.abs,
+    "Ceil": torch.ceil,
+    "Cos": torch.cos,
     "Dropout": lambda x: x,
     "Erf": torch.erf,
     "Exp": torch.exp,
+    "Floor": torch.floor,
     "Identity": lambda x: x,
     "Log": torch.log,
     "Neg": torch.neg,
+    "Not": torch.logical_not,
     "Reciprocal": torch.reciprocal,
     "Relu": torch.relu,
     "Sigmoid": torch.sigmoid,
+    "Sin": torch.sin,
     "Softplus": functional.softplus,
     "Sqrt": torch.sqrt,
     "Tanh": torch.tanh,
 }
 _BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "Add": torch.add,
+    "And": torch.logical_and,
+    "Equal": torch.eq,
+    "Greater": torch.gt,
+    "GreaterOrEqual": torch.ge,
+    "Less": torch.lt,
+    "LessOrEqual": torch.le,
     "Max": torch.maximum,
     "Min": torch.minimum,
     "Mul": torch.mul,
+    "Or": torch.logical_or,
     "Pow": torch.pow,
     "Sub": torch.sub,
 }
@@ -195,7 +249,7 @@ def _softmax(node: Node, inputs: Inputs) -> Tensor:
 @operator("ReduceMean", "ReduceSum", "ReduceMax")
 def _reduce(node: Node, inputs: Inputs) -> Tensor:
     x = given(node, inputs, 0)
-    axes = _integers(node, inputs, 1, "axes")
+    axes = integers(node, inputs, 1, "axes")
     if not axes:
         if node.get("noop_with_empty_axes", 0):
             return x
@@ -233,127 +287,7 @@ def _constant(node: Node, inputs: Inputs) -> Tensor:
 
 @operator("ConstantOfShape")
 def _constant_of_shape(node: Node, inputs: Inputs) -> Tensor:
-    shape = _integers(node, inputs, 0, "shape") or []
+    shape = integers(node, inputs, 0, "shape") or []
     value = node.get("value")
     fill = torch.zeros(1) if value is None else tensor(numpy_helper.to_array(value))
     return fill.reshape(()).expand(shape)
-
-
-@operator("Shape")
-def _shape(node: Node, inputs: Inputs) -> Tensor:
-    shape = given(node, inputs, 0).shape
-    return torch.tensor(list(shape)[node.get("start", 0) : node.get("end", len(shape))], dtype=torch.int64)
-
-
-@operator("Gather")
-def _gather(node: Node, inputs: Inputs) -> Tensor:
-    x, indices = given(node, inputs, 0), given(node, inputs, 1)
-    axis = node.get("axis", 0) % x.dim()
-    flat = indices.reshape(-1).to(torch.int64)
-    picked = x.index_select(axis, torch.where(flat < 0, flat + x.shape[axis], flat))
-    return picked.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
-
-
-@operator("Slice")
-def _slice(node: Node, inputs: Inputs) -> Tensor:
-    x = given(node, inputs, 0)
-    starts, ends = _integers(node, inputs, 1, "starts"), _integers(node, inputs, 2, "ends")
-    if starts is None or ends is None:
-        raise node.error("needs starts and ends")
-    axes = _integers(node, inputs, 3, "axes") or list(range(len(starts)))
-    steps = _integers(node, inputs, 4, "steps") or [1] * len(starts)
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        chosen = range(x.shape[axis])[start:end:step]
-        if step > 0:
-            index = (slice(None),) * (axis % x.dim()) + (slice(chosen.start, max(chosen.stop, chosen.start), step),)
-            x = x[index]
-        else:
-            x = x.index_select(axis, torch.tensor(list(chosen), dtype=torch.int64))
-    return x
-
-
-@operator("Concat")
-def _concat(node: Node, inputs: Inputs) -> Tensor:
-    return torch.cat([given(node, inputs, index) for index in range(len(inputs))], dim=node.get("axis"))
-
-
-@operator("Split")
-def _split(node: Node, inputs: Inputs) -> tuple[Tensor, ...]:
-    x, axis = given(node, inputs, 0), node.get("axis", 0)
-    lengths = _integers(node, inputs, 1, "split")
-    if lengths is None:
-        share = math.ceil(x.shape[axis] / len(node.outputs))
-        return torch.split(x, share, dim=axis)
-    return torch.split(x, lengths, dim=axis)
-
-
-@operator("Reshape")
-def _reshape(node: Node, inputs: Inputs) -> Tensor:
-    x, shape = given(node, inputs, 0), _integers(node, inputs, 1, "shape")
-    if shape is None:
-        raise node.error("needs a shape")
-    if not node.get("allowzero", 0):
-        shape = [x.shape[axis] if size == 0 else size for axis, size in enumerate(shape)]
-    return x.reshape(shape)
-
-
-@operator("Flatten")
-def _flatten(node: Node, inputs: Inputs) -> Tensor:
-    x, axis = given(node, inputs, 0), node.get("axis", 1)
-    axis = axis + x.dim() if axis < 0 else axis
-    return x.reshape(math.prod(x.shape[:axis]), -1)
-
-
-@operator("Transpose")
-def _transpose(node: Node, inputs: Inputs) -> Tensor:
-    x = given(node, inputs, 0)
-    return x.permute(node.get("perm", list(range(x.dim()))[::-1]))
-
-
-@operator("Squeeze")
-def _squeeze(node: Node, inputs: Inputs) -> Tensor:
-    axes = _integers(node, inputs, 1, "axes")
-    x = given(node, inputs, 0)
-    return x.squeeze() if axes is None else x.squeeze(axes)
-
-
-@operator("Unsqueeze")
-def _unsqueeze(node: Node, inputs: Inputs) -> Tensor:
-    x, axes = given(node, inputs, 0), _integers(node, inputs, 1, "axes")
-    if axes is None:
-        raise node.error("needs axes")
-    rank = x.dim() + len(axes)
-    for axis in sorted(axis % rank for axis in axes):
-        x = x.unsqueeze(axis)
-    return x
-
-
-@operator("Expand")
-def _expand(node: Node, inputs: Inputs) -> Tensor:
-    x, shape = given(node, inputs, 0), _integers(node, inputs, 1, "shape") or []
-    return x.expand(torch.broadcast_shapes(x.shape, shape))  # type: ignore[no-untyped-call]
-
-
-@operator("Pad")
-def _pad(node: Node, inputs: Inputs) -> Tensor:
-    x, pads, mode = given(node, inputs, 0), _integers(node, inputs, 1, "pads"), node.get("mode", "constant")
-    axes = _integers(node, inputs, 3, "axes") if len(inputs) > 3 else None
-    if pads is None or mode not in ("constant", "edge", "reflect"):
-        raise node.error("needs paddings, with mode 'constant', 'edge' or 'reflect'")
-    fill = inputs[2] if len(inputs) > 2 else None
-    value = node.get("value", 0.0) if fill is None else fill.item()
-    axes = list(range(x.dim())) if axes is None else axes
-    for number, axis in enumerate(axes):
-        before, after = pads[number], pads[number + len(axes)]
-        if before == after == 0:
-            continue
-        last = x.shape[axis] - 1
-        places = torch.arange(-before, last + 1 + after)
-        if mode == "reflect":
-            places = last - (last - places.abs()).abs()
-        inside = x.index_select(axis, places.clamp(0, last))
-        if mode == "constant":
-            outside = ((places < 0) | (places > last)).reshape([-1] + [1] * (x.dim() - axis % x.dim() - 1))
-            inside = inside.masked_fill(outside, value)
-        x = inside
-    return x

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,8 @@ from ops.library import session
 
 Feeds = Mapping[str, Array]
 
-_TRIAL_ROWS = 16
+_TRIAL_ROWS: Final = 16
+_KEPT: Final = 256 << 20  # bytes of outputs of a parent; of a vocabulary, one recording's may be ten megabytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,51 +45,83 @@ class Recordings:
     otherwise each recording is a batch of its own.
     """
 
-    def __init__(self, feeds: Sequence[Feeds], targets: Sequence[Array], pooled: bool, batch_rows: int) -> None:
-        """`targets` are the parent's outputs for `feeds`; `pooled` is what `independent` says of the network."""
-        groups: dict[object, list[int]] = {}
-        for number, (feed, target) in enumerate(zip(feeds, targets, strict=True)):
+    def __init__(
+        self,
+        recordings: Sequence[tuple[Feeds, Callable[[], Array]]],
+        pooled: bool,
+        batch_rows: int,
+    ) -> None:
+        """`recordings`: what goes in, and what gives its target; `pooled`: whether the entries are independent."""
+        self._alone = () if pooled else recordings
+        groups: dict[object, list[tuple[Feeds, Array]]] = {}
+        for feed, made in recordings if pooled else ():
+            target = made()
             shapes = (*((name, value.shape[1:]) for name, value in feed.items()), target.shape[1:])
-            groups.setdefault(shapes if pooled else number, []).append(number)
-        self._pools: list[tuple[dict[str, Array], Array]] = []
-        for members in groups.values():
-            names = feeds[members[0]]
-            joined = {name: np.concatenate([feeds[i][name] for i in members]) for name in names} if pooled else names
-            target = np.concatenate([targets[i] for i in members])
-            self._pools.append((dict(joined), target))
-        self._pooled = pooled
+            groups.setdefault(shapes, []).append((feed, target))
+        self._pools = [
+            (
+                {name: np.concatenate([feed[name] for feed, _ in members]) for name in members[0][0]},
+                np.concatenate([target for _, target in members]),
+            )
+            for members in groups.values()
+        ]
         self._batch_rows = batch_rows
-        self.rows = sum(_rows(target) for _, target in self._pools)
 
     def batches(self, rng: np.random.Generator | None = None) -> Iterator[Batch]:
         """All entries once, in random order if there is an `rng`."""
-        plan: list[tuple[int, npt.NDArray[np.int64] | None]] = []
+        plan: list[tuple[int, npt.NDArray[np.int64] | None]] = [(number, None) for number in range(len(self._alone))]
         for number, (_, target) in enumerate(self._pools):
-            if not self._pooled:
-                plan.append((number, None))
-                continue
             order = np.arange(len(target)) if rng is None else rng.permutation(len(target))
             count = max(1, round(len(order) * _rows(target) / len(target) / self._batch_rows))
             plan.extend((number, part) for part in np.array_split(order, count) if len(part))
         for place in range(len(plan)) if rng is None else rng.permutation(len(plan)):
             number, chosen = plan[place]
-            feeds, target = self._pools[number]
-            if chosen is not None:
-                feeds, target = {name: value[chosen] for name, value in feeds.items()}, target[chosen]
+            if chosen is None:
+                feeds, made = self._alone[number]
+                target = made()
+            else:
+                pool, target = self._pools[number]
+                feeds, target = {name: value[chosen] for name, value in pool.items()}, target[chosen]
             tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in feeds.items()}
             yield Batch(tensors, torch.from_numpy(np.ascontiguousarray(target)), _rows(target))
 
     def steps(self) -> int:
         """How many batches there are."""
-        if not self._pooled:
-            return len(self._pools)
-        return sum(min(len(target), max(1, round(_rows(target) / self._batch_rows))) for _, target in self._pools)
+        pooled = (min(len(target), max(1, round(_rows(target) / self._batch_rows))) for _, target in self._pools)
+        return len(self._alone) + sum(pooled)
+
+
+class ParentOutputs:
+    """The parent's output for each recording, worked out when it is asked for; the first ones are kept."""
+
+    def __init__(self, running: onnxruntime.InferenceSession, output: str, feeds: Sequence[Feeds]) -> None:
+        self._running, self._output, self._feeds = running, output, feeds
+        self._kept: dict[int, Array] = {}
+        self._bytes = 0
+
+    def __call__(self, index: int) -> Array:
+        """The output for a recording.
+
+        Raises:
+            CompressionError: it does not fit the graph.
+        """
+        if index in self._kept:
+            return self._kept[index]
+        try:
+            (result,) = self._running.run([self._output], dict(self._feeds[index]))
+        except Exception as error:  # ONNX Runtime's errors have no common base besides this
+            raise CompressionError(f"a recording does not fit the network: {error}") from error
+        made = np.asarray(result)
+        if self._bytes + made.nbytes <= _KEPT:
+            self._kept[index] = made
+            self._bytes += made.nbytes
+        return made
 
 
 def parent_outputs(
     parent: onnx.ModelProto, output: str, feeds: Sequence[Feeds], *, threads: int, known: Sequence[Array] | None = None
-) -> tuple[list[Array], bool]:
-    """The parent's `output` for every recording, and whether it treats the first axis' entries independently.
+) -> tuple[Callable[[int], Array], bool]:
+    """What gives the parent's `output` for a recording, and whether it treats the first axis' entries independently.
 
     Where the outputs are `known`, they are not computed again.
 
@@ -95,15 +129,8 @@ def parent_outputs(
         CompressionError: a recording does not fit the graph.
     """
     running = session(parent.SerializeToString(), threads=threads)
-
-    def run(feed: Feeds) -> Array:
-        try:
-            (result,) = running.run([output], dict(feed))
-        except Exception as error:  # ONNX Runtime's errors have no common base besides this
-            raise CompressionError(f"a recording does not fit the network: {error}") from error
-        return np.asarray(result)
-
-    outputs = [run(feed) for feed in feeds] if known is None else list(known)
+    outputs = ParentOutputs(running, output, feeds) if known is None else known.__getitem__
+    outputs(0)  # what does not fit shall come out now
     return outputs, _independent(running, output, feeds[0])
 
 

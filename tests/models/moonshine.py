@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from models.package import ModelPackage
+from models.store import ModelStore
 from tests.support import tiny_manifest
 
-HEADS, SIZE, DIM, HOP = 2, 4, 3, 400
+HEADS, SIZE, DIM, HOP, UNITS = 2, 4, 3, 400, 128
 START, END = 1, 2
 PIECES = {0: "<unk>", START: "<s>", END: "</s>", 3: "▁hello", 4: "▁wor", 5: "ld", 6: "<0xC3>", 7: "<0xA9>", 8: "▁no"}
 VOCABULARY = len(PIECES)
@@ -38,22 +41,25 @@ def encoder() -> bytes:
     )
 
 
-def decoder(following: Mapping[int, int], *, sure: float = 9.0) -> bytes:
+def decoder(following: Mapping[int, int], *, sure: float = 9.0, hears: bool = False) -> bytes:
     """A decoder in which each token calls for one other: `following` (END for those not in it).
 
-    Its keys and values are of no use to it, but they are there: the cache grows by one step with each token.
+    Its keys and values are of no use to it, but they are there: the cache grows by one step with each token. One that
+    `hears` adds two layers of what the encoder says to its logits, whose weights each branch has for itself.
     """
     table = np.zeros((VOCABULARY, VOCABULARY), np.float32)
     for token in range(VOCABULARY):
         table[token, following.get(token, END)] = sure
     names = [f"past_key_values.0.{side}.{part}" for side in ("decoder", "encoder") for part in ("key", "value")]
     cache = [_value(name, ["batch", HEADS, "past" if "decoder" in name else "source", SIZE]) for name in names]
-    then = _branch("then", with_past=True)
-    otherwise = _branch("else", with_past=False)
+    then = _branch("then", with_past=True, hears=hears)
+    otherwise = _branch("else", with_past=False, hears=hears)
     presents = [name.replace("past_key_values", "present") for name in names]
+    made = [*presents, "heard"] if hears else presents
     nodes = [
-        helper.make_node("Gather", ["table", "input_ids"], ["logits"], axis=0),
-        helper.make_node("If", ["use_cache_branch"], presents, then_branch=then, else_branch=otherwise),
+        helper.make_node("Gather", ["table", "input_ids"], ["said" if hears else "logits"], axis=0),
+        helper.make_node("If", ["use_cache_branch"], made, then_branch=then, else_branch=otherwise),
+        *([helper.make_node("Add", ["said", "heard"], ["logits"])] if hears else []),
     ]
     inputs = [
         helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "length"]),
@@ -65,7 +71,9 @@ def decoder(following: Mapping[int, int], *, sure: float = 9.0) -> bytes:
     return _model(nodes, inputs, outputs, [numpy_helper.from_array(table, "table")])
 
 
-def save(folder: Path, name: str, following: Mapping[int, int], *, sure: float = 9.0, **settings: Any) -> ModelPackage:
+def save(
+    folder: Path, name: str, following: Mapping[int, int], *, sure: float = 9.0, hears: bool = False, **settings: Any
+) -> ModelPackage:
     """Write a package with that decoder."""
     files = folder / ".files"
     files.mkdir(parents=True, exist_ok=True)
@@ -78,7 +86,7 @@ def save(folder: Path, name: str, following: Mapping[int, int], *, sure: float =
         },
     }
     (files / "encoder_model.onnx").write_bytes(encoder())
-    (files / "decoder_model_merged.onnx").write_bytes(decoder(following, sure=sure))
+    (files / "decoder_model_merged.onnx").write_bytes(decoder(following, sure=sure, hears=hears))
     (files / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
     manifest = tiny_manifest(
         name, family="moonshine", method="int8", relative_size=0.25, front_end=None, units=(), moonshine=settings
@@ -86,7 +94,18 @@ def save(folder: Path, name: str, following: Mapping[int, int], *, sure: float =
     return ModelPackage.save(folder, manifest, {file: files / file for file in manifest.files})
 
 
-def _branch(name: str, *, with_past: bool) -> onnx.GraphProto:
+def pulled() -> ModelPackage:
+    """The published network, where `deepthin models pull moonshine-tiny` has put it; without it the test is skipped."""
+    folder = os.environ.get("DEEPTHIN_MOONSHINE")
+    if folder is not None:
+        return ModelPackage.load(Path(folder))
+    store = ModelStore()
+    if "moonshine-tiny" not in store.names():
+        pytest.skip("moonshine-tiny is not there (deepthin models pull moonshine-tiny, or DEEPTHIN_MOONSHINE)")
+    return store.load("moonshine-tiny")
+
+
+def _branch(name: str, *, with_past: bool, hears: bool) -> onnx.GraphProto:
     """The new keys and values: one step more of the decoder's, and the encoder's made from its output or passed on."""
     nodes, outputs = [], []
     for part in ("key", "value"):
@@ -108,7 +127,23 @@ def _branch(name: str, *, with_past: bool) -> onnx.GraphProto:
         source = f"past_key_values.0.encoder.{part}" if with_past else f"{name}_key_step"
         nodes.append(helper.make_node("Identity", [source], [kept]))
         outputs.append(kept)
-    return helper.make_graph(nodes, name, [], [_value(output, ANY) for output in outputs])
+    values = [_value(output, ANY) for output in outputs]
+    if not hears:
+        return helper.make_graph(nodes, name, [], values)
+    loudest, hidden, heard = (f"{name}_{value}" for value in ("loudest", "hidden", "heard"))
+    nodes += [
+        helper.make_node("ReduceMax", ["encoder_hidden_states"], [loudest], axes=[1]),
+        helper.make_node("MatMul", [loudest, f"{name}_first"], [f"{hidden}_sum"]),
+        helper.make_node("Tanh", [f"{hidden}_sum"], [hidden]),
+        helper.make_node("MatMul", [hidden, f"{name}_second"], [heard]),
+    ]
+    rng = np.random.default_rng(5)
+    weights = {
+        f"{name}_first": rng.normal(scale=20.0, size=(DIM, UNITS)),
+        f"{name}_second": rng.normal(scale=0.2, size=(UNITS, VOCABULARY)),
+    }
+    stored = [numpy_helper.from_array(value.astype(np.float32), key) for key, value in weights.items()]
+    return helper.make_graph(nodes, name, [], [*values, _value(heard, (None, None, None))], stored)
 
 
 def _value(name: str, shape: Sequence[int | str | None]) -> onnx.ValueInfoProto:

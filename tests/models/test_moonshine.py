@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from models.package import ModelPackage
 from models.recognisers import load
 from models.recognisers.generation import without_loop
 from models.recognisers.moonshine import MoonshineRecogniser
-from models.store import ModelStore
 from models.tokenizer import TokenDecoder
 from service.demo.recordings import own_clip
 from tests.models import moonshine
@@ -184,13 +182,7 @@ def test_other_tokenizers_are_refused(tmp_path: Path, text: str) -> None:
 @pytest.fixture(scope="module")
 def real() -> MoonshineRecogniser:
     """The published network, where `deepthin models pull moonshine-tiny` has put it."""
-    folder = os.environ.get("DEEPTHIN_MOONSHINE")
-    if folder is None:
-        store = ModelStore()
-        if "moonshine-tiny" not in store.names():
-            pytest.skip("moonshine-tiny is not there (deepthin models pull moonshine-tiny, or DEEPTHIN_MOONSHINE)")
-        folder = str(store.folder("moonshine-tiny"))
-    recogniser = load(folder)
+    recogniser = load(moonshine.pulled().path)
     assert isinstance(recogniser, MoonshineRecogniser)
     return recogniser
 
