@@ -2,8 +2,8 @@
 
 What ONNX Runtime's quantisation tools write is recognised: `DequantizeLinear` of a constant weight, `QLinearMatMul`,
 `QLinearConv`, `MatMulInteger` or `ConvInteger` between `DynamicQuantizeLinear` and the products with the scales, fused
-into `DynamicQuantizeMatMul` too, `MatMulNBits` with 4 or 8 bits, and constants cast, multiplied and added to. The
-rounding of inputs by `DynamicQuantizeLinear` goes with it.
+into `DynamicQuantizeMatMul` too, `DynamicQuantizeLSTM`, `MatMulNBits` with 4 or 8 bits, and constants cast, multiplied
+and added to. The rounding of inputs goes with it.
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ class _Dequantiser:
                 self._integer(node)
             elif node.op_type == "DynamicQuantizeMatMul" and node.domain == "com.microsoft":
                 self._fused(node)
+            elif node.op_type == "DynamicQuantizeLSTM" and node.domain == "com.microsoft":
+                self._lstm(node)
             elif node.op_type == "MatMulNBits" and node.domain == "com.microsoft":
                 self._blocks(node)
             elif node.op_type in ("QLinearMatMul", "QLinearConv"):
@@ -112,6 +114,30 @@ class _Dequantiser:
         weight = self._weight(node.input[1], node.input[2], zero, 1)
         if weight is not None:
             self._product(node, weight, bias)
+
+    def _lstm(self, node: NodeProto) -> None:
+        """An LSTM whose weights [directions, Q, 4 H] are turned round, with a scale for each direction or gate row."""
+        x, w, r, bias, lengths, hidden, cell, peepholes, *quantised = node.input
+        weights = []
+        for name, scale, zero in ((w, *quantised[:2]), (r, *quantised[2:])):
+            tensor, steps, middle = self._stored.get(name), self._array(scale), self._array(zero)
+            if tensor is None or steps is None or middle is None:
+                return
+            if (name, scale, zero) not in self._weights:
+                integers = numpy_helper.to_array(tensor)
+                steps, middle = (each.reshape(integers.shape[0], 1, -1) for each in (steps, middle))
+                made = self._add(name, ((integers - middle) * steps).transpose(0, 2, 1))
+                self._weights[name, scale, zero] = made
+                self._bytes[made] = integers.nbytes
+            weights.append(self._weights[name, scale, zero])
+        inputs = [x, *weights, bias, lengths, hidden, cell, peepholes]
+        while not inputs[-1]:
+            inputs.pop()
+        if not node.output[0]:
+            node.output[0] = self._fresh(f"{next(name for name in node.output if name)}.states")
+        layer = helper.make_node("LSTM", inputs, list(node.output), name=node.name)
+        layer.attribute.extend(node.attribute)
+        self._instead[node.output[0]] = [layer]
 
     def _blocks(self, node: NodeProto) -> None:
         """Rows of 4 or 8 bits with a scale, and perhaps a zero point, for each block of a row."""

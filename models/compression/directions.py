@@ -13,21 +13,28 @@ RECURRENT: Final = ("GRU", "LSTM")
 _FIRST: Final = -(1 << 62)  # behind the first step, counted backwards
 
 
-def unroll_directions(root: onnx.GraphProto, graph: onnx.GraphProto) -> None:
+def unroll_directions(root: onnx.GraphProto, graph: onnx.GraphProto) -> dict[str, str]:
     """Replace, in place, each GRU and LSTM of `graph` with constant weights that runs backwards too.
 
     Those with `sequence_lens`, peepholes, activations of their own or another layout stay as they are. The weights are
     initialisers of `root`, the graph itself or the outermost one around it.
+
+    Returns:
+        The weights that were made for one direction each, with the one for both that they are of.
     """
+    parts: dict[str, str] = {}
     stored = {tensor.name: tensor for tensor in root.initializer}
     nodes: list[NodeProto] = []
     for node in graph.node:
         if node.op_type in RECURRENT and _suits(node, stored):
-            nodes += _Unrolled(root, node, stored).nodes
+            unrolled = _Unrolled(root, node, stored)
+            nodes += unrolled.nodes
+            parts |= unrolled.parts
         else:
             nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
+    return parts
 
 
 def _suits(node: NodeProto, stored: Mapping[str, TensorProto]) -> bool:
@@ -44,6 +51,7 @@ class _Unrolled:
 
     def __init__(self, graph: onnx.GraphProto, node: NodeProto, stored: Mapping[str, TensorProto]) -> None:
         self.nodes: list[NodeProto] = []
+        self.parts: dict[str, str] = {}
         self._graph = graph
         self._node = node
         self._base = next(name for name in node.output if name)
@@ -73,6 +81,7 @@ class _Unrolled:
     def _weight(self, tensor: TensorProto, index: int, label: str) -> str:
         """One direction's part of a weight or bias."""
         name = f"{tensor.name}.{label}"
+        self.parts[name] = tensor.name
         if all(other.name != name for other in self._graph.initializer):
             part = np.ascontiguousarray(numpy_helper.to_array(tensor)[index : index + 1])
             self._graph.initializer.append(numpy_helper.from_array(part, name))

@@ -70,7 +70,8 @@ def normalise(model: onnx.ModelProto) -> Normalised:
         half |= fold(graph)
     quantised = dequantise(graph)
     for each in graphs(graph):
-        unroll_directions(graph, each)
+        parts = unroll_directions(graph, each)
+        quantised |= {part: quantised[name] // 2 for part, name in parts.items() if name in quantised}
     if quantised:
         drop_unused(graph)
         half |= fold(graph)

@@ -143,6 +143,25 @@ def test_they_are_compressed_like_others(tmp_path: Path):
     assert weight_bytes(exported, {})[1] < 4 * weight_bytes(model, {})[1]
 
 
+@pytest.mark.parametrize("kind", ["dynamic", "dynamic channels"])
+@pytest.mark.parametrize("last_only", [False, True])
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+def test_recurrent_layers(tmp_path: Path, kind: str, last_only: bool, direction: str):
+    dense = networks.recurrent("LSTM", direction=direction, last_only=last_only)
+    feeds = {"x": random(9, 2, 12, seed=5)}
+    ways = 2 if direction == "bidirectional" else 1
+    feeds |= {name: random(ways, 2, 16, seed=seed) for name, seed in (("state", 6), ("cell", 7))}
+    model = quantised(dense, tmp_path, feeds, kind)
+    assert [node.op_type for node in model.graph.node] == ["DynamicQuantizeLSTM"]
+    normalised = normalise(model)
+    network = find(normalised.model)
+    assert sorted((layer.op, layer.Q, layer.R) for layer in network.layers) == sorted(
+        [("LSTM", 12, 64), ("LSTM", 16, 64)] * ways
+    )
+    assert normalised.quantised == {layer.name: layer.Q * layer.R for layer in network.layers}
+    np.testing.assert_allclose(run(normalised.model, feeds), run(dense, feeds), atol=0.02)
+
+
 def test_other_forms_are_refused_by_name():
     model = networks.model(
         [helper.make_node("MatMulInteger", ["x", "w"], ["y"])], {"w": np.ones((20, 20), np.int8)}, {}, {}
