@@ -68,7 +68,7 @@ def test_rules_ranks_and_fine_tuning_reach_the_service(open_page: Open, url: str
     ]
     assert (spec["method"], spec["size"], spec["rank"]) == ("deepthin", 0.25, 4)
     assert spec["calibration"] == [corpus]
-    assert spec["fine_tune"] == {"epochs": 3, "learning_rate": 0.02, "steps": 1}
+    assert spec["fine_tune"] == {"epochs": 3, "seconds": None, "learning_rate": 0.02, "steps": 1}
 
 
 def test_a_budget_has_no_rules_and_a_plain_job_asks_for_nothing_else(open_page: Open, url: str, tmp_path: Path) -> None:
