@@ -259,8 +259,6 @@ def _recurrent_problem(
     node: NodeProto, fixed: dict[str, Any], shape: tuple[int, ...], stored: Mapping[str, onnx.TensorProto]
 ) -> str | None:
     a = f"is {'an' if node.op_type == 'LSTM' else 'a'} {node.op_type}"
-    if shape[0] != 1 or fixed.get("direction", b"forward") != b"forward":
-        return f"{a} of direction {fixed.get('direction', b'?').decode()} in a form that only forward ones are taken in"
     if len(node.input) > 4 and node.input[4]:
         return f"{a} with sequence_lens; supported without"
     if any(name and name not in stored for name in node.input[1:4]):
@@ -273,6 +271,8 @@ def _recurrent_problem(
         return f"{a} with its own activations or clip"
     if fixed.get("input_forget", 0) or (len(node.input) > 7 and node.input[7]):
         return f"{a} with peepholes or coupled gates"
+    if shape[0] != 1 or fixed.get("direction", b"forward") != b"forward":
+        return f"{a} of direction {fixed.get('direction', b'?').decode()} in a form that only forward ones are taken in"
     return None
 
 
