@@ -13,7 +13,7 @@ from models.compression.bodies import graphs, inner_graphs, places
 
 _FOLDED: Final = ("Cast", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze")
 _FLOATS: Final = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
-_SMALLEST_TABLE: Final = 4096  # values; below that the nodes cost more than they save
+SMALLEST_TABLE: Final = 4096  # values; below that the nodes cost more than they save
 
 
 def values(tensor: TensorProto) -> Array:
@@ -60,7 +60,7 @@ def turn_tables(graph: GraphProto) -> None:
     for tensor in list(graph.initializer):
         readers = uses.get(tensor.name, [])
         size = int(np.prod(tensor.dims, dtype=object))
-        fits = len(tensor.dims) == 2 and tensor.data_type == TensorProto.FLOAT and size >= _SMALLEST_TABLE
+        fits = len(tensor.dims) == 2 and tensor.data_type == TensorProto.FLOAT and size >= SMALLEST_TABLE
         looked_up = [reader for reader in readers if _takes_rows(reader, tensor.name)]
         turned = [reader for reader in readers if _turns(reader) and reader.output[0] not in ends]
         if not fits or not looked_up or len(looked_up) + len(turned) != len(readers) or tensor.name in ends:

@@ -14,7 +14,7 @@ from onnx import NodeProto, TensorProto, numpy_helper
 from models.compression.base import Array, CompressionError, Matrix
 from models.compression.bodies import Place, inner_graphs, places
 from models.compression.directions import RECURRENT
-from models.compression.folding import attributes, values
+from models.compression.folding import SMALLEST_TABLE, attributes, values
 from models.compression.normalise import consumers
 
 SUPPORTED: Final = (
@@ -219,6 +219,8 @@ def _problem(
         return f"is {TensorProto.DataType.Name(tensor.data_type).lower()} without a Cast to float"
     if node.op_type == LOOKED_UP and _takes_columns(node, tensor) and uses == len(nodes):
         return None
+    if node.op_type == LOOKED_UP and int(np.prod(shape)) < SMALLEST_TABLE:
+        return f"is used by Gather and has just {int(np.prod(shape))} values"
     if node.op_type not in ("MatMul", "Gemm", "Conv", *RECURRENT):
         return f"is used by {node.op_type}; supported are {SUPPORTED}"
     if len(ops) > 1 or uses != len(nodes):
@@ -260,7 +262,7 @@ def _recurrent_problem(
 ) -> str | None:
     a = f"is {'an' if node.op_type == 'LSTM' else 'a'} {node.op_type}"
     if len(node.input) > 4 and node.input[4]:
-        return f"{a} with sequence_lens; supported without"
+        return f"{a} with sequence_lens in a form that is taken in without only"
     if any(name and name not in stored for name in node.input[1:4]):
         return f"{a} with weights or a bias that the network computes; supported as constants"
     if fixed.get("layout", 0):

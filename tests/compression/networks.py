@@ -96,18 +96,25 @@ def gru(*, reset_after: int = 1, initial: bool = True, bias: bool = True, half: 
 
 
 def recurrent(
-    op: str, *, direction: str = "bidirectional", initial: bool = True, bias: bool = True, last_only: bool = False
+    op: str,
+    *,
+    direction: str = "bidirectional",
+    initial: bool = True,
+    bias: bool = True,
+    last_only: bool = False,
+    lengths: bool = False,
 ) -> onnx.ModelProto:
-    """A GRU or LSTM of 12 inputs and 16 units: x [steps, batch, 12], all its outputs or the last state alone."""
+    """A GRU or LSTM of 12 inputs and 16 units: x [steps, batch, 12], all its outputs or the last state alone; with
+    lengths, without the last cell."""
     gates, ways = (3 if op == "GRU" else 4), (2 if direction == "bidirectional" else 1)
     weights: dict[str, Array] = {"w": random(ways, gates * 16, 12), "r": random(ways, gates * 16, 16, seed=1)}
     if bias:
         weights["b"] = random(ways, gates * 32, seed=2)
     states = ["state", "cell"][: 1 if op == "GRU" else 2] if initial else []
-    outputs = ["y", "last", "last_cell"][: 2 if op == "GRU" else 3]
+    outputs = ["y", "last", "last_cell"][: 2 if op == "GRU" or lengths else 3]
     node = helper.make_node(
         op,
-        ["x", "w", "r", "b" if bias else "", "", *states],
+        ["x", "w", "r", "b" if bias else "", "lengths" if lengths else "", *states],
         ["", "last"] if last_only else outputs,
         hidden_size=16,
         direction=direction,
@@ -118,7 +125,10 @@ def recurrent(
     shapes: dict[str, Sequence[int | str]] = {"y": ["steps", ways, "batch", 16]}
     shapes |= {name: [ways, "batch", 16] for name in outputs[1:]}
     made = {"last": shapes["last"]} if last_only else {name: shapes[name] for name in outputs}
-    return model([node], weights, given, made)
+    network = model([node], weights, given, made)
+    if lengths:
+        network.graph.input.append(helper.make_tensor_value_info("lengths", TensorProto.INT32, ["batch"]))
+    return network
 
 
 def shared(*, transposed: bool = False) -> onnx.ModelProto:

@@ -146,6 +146,19 @@ def test_recurrent_layers_of_other_kinds_and_directions(method: str, op: str, op
 
 
 @pytest.mark.parametrize("op", ["GRU", "LSTM"])
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("options", [{}, {"initial": False}, {"last_only": True}], ids=str)
+def test_recurrent_layers_over_sequences_of_unequal_lengths(op: str, direction: str, options: dict[str, Any]):
+    model = networks.recurrent(op, direction=direction, lengths=True, **options)
+    ways = 2 if direction == "bidirectional" else 1
+    feeds: dict[str, Any] = {"x": random(6, 4, 12, seed=4, scale=1.0), "lengths": np.array([6, 1, 4, 0], np.int32)}
+    if options.get("initial", True):
+        feeds |= {name: random(ways, 4, 16, seed=5) for name in ("state", "cell")[: 1 if op == "GRU" else 2]}
+    exported = check(model, feeds, "deepthin", 2 * ways)
+    assert f"DeepThin{op}" in {node.op_type for node in exported.graph.node}
+
+
+@pytest.mark.parametrize("op", ["GRU", "LSTM"])
 def test_recurrent_weights_are_calibrated_on_the_states_before_each_step(op: str):
     """Backwards too: the state before a step is that of the step after it in time."""
     network = find(normalise(networks.recurrent(op, initial=False)).model)
@@ -259,13 +272,14 @@ def test_what_cannot_be_compressed_is_named():
     network = find(normalise(networks.model(nodes, weights, {"x": [1, 8, 9, 9]}, outputs)).model)
     assert [layer.name for layer in network.layers] == ["tied_too"]
     reasons = {skipped.name: skipped.reason for skipped in network.skipped}
-    assert "Gather" in reasons["table"] and "2 groups" in reasons["grouped"] and "other ways" in reasons["tied"]
+    assert "Gather and has just 600" in reasons["table"]
+    assert "2 groups" in reasons["grouped"] and "other ways" in reasons["tied"]
 
 
 def test_no_weight_at_all_is_an_error_that_says_what_is_supported():
     node = helper.make_node("Gather", ["table", "ids"], ["rows"])
     model = networks.model([node], {"table": random(30, 20), "ids": np.arange(4)}, {}, {"rows": [4, 20]})
-    with pytest.raises(CompressionError, match=r"table is used by Gather.*MatMul and Gemm"):
+    with pytest.raises(CompressionError, match=r"table is used by Gather and has just 600 values.*MatMul and Gemm"):
         find(normalise(model).model)
 
 
