@@ -190,6 +190,9 @@ class Hub(Catalogue):
         try:
             await asyncio.to_thread(return_freed_memory)
             await self._load(model, model.package)
+            if model.state is ModelState.READY:
+                # Others that were loaded meanwhile made room without this one being there to leave.
+                self._make_room(model.package)
         finally:
             model.loading = None
 

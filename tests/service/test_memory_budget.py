@@ -34,6 +34,14 @@ async def transcribe(client: httpx.AsyncClient, model: str) -> httpx.Response:
     return await client.post("/transcribe", params={"model": model}, content=SPEECH)
 
 
+def add_a_fourth(home: Path) -> None:
+    package = ModelPackage.load(home / "models" / "tiny-thin")
+    fields = package.manifest.model_dump(mode="json") | {"name": "tiny-fourth"}
+    (home / "models" / "tiny-fourth").mkdir()
+    (home / "models" / "tiny-fourth" / "manifest.json").write_text(json.dumps(fields))
+    (home / "models" / "tiny-fourth" / "model.onnx").write_bytes(package.graph_file.read_bytes())
+
+
 async def test_what_does_not_fit_waits_until_it_is_asked_for(serve: Serve) -> None:
     async with serve(memory_budget_bytes=ONE) as client:
         assert await states(client) == {"tiny-dense": "ready", "tiny-thin": "ready", "tiny-recurrent": "unloaded"}
@@ -55,11 +63,7 @@ async def test_what_does_not_fit_waits_until_it_is_asked_for(serve: Serve) -> No
 
 
 async def test_the_longest_unused_goes_and_the_default_stays(serve: Serve, home: Path) -> None:
-    package = ModelPackage.load(home / "models" / "tiny-thin")
-    fields = package.manifest.model_dump(mode="json") | {"name": "tiny-fourth"}
-    (home / "models" / "tiny-fourth").mkdir()
-    (home / "models" / "tiny-fourth" / "manifest.json").write_text(json.dumps(fields))
-    (home / "models" / "tiny-fourth" / "model.onnx").write_bytes(package.graph_file.read_bytes())
+    add_a_fourth(home)
     async with serve(memory_budget_bytes=TWO, models=()) as client:
         others = ("tiny-thin", "tiny-recurrent", "tiny-fourth")
         for name in (*others, "tiny-thin"):
@@ -123,6 +127,34 @@ async def test_loading_blocks_nobody_and_happens_once(serve: Serve, monkeypatch:
         answers = await asyncio.gather(*waiting[1:])
         assert [answer.status_code for answer in answers] == [200, 200]
         assert loads.count("tiny-recurrent") == 1
+
+
+async def test_what_is_loaded_at_the_same_time_fits_afterwards(
+    serve: Serve, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    gate.set()
+
+    def gated(package_dir: Path, **options: Any) -> Recogniser:
+        assert gate.wait(120)
+        return load(package_dir, **options)
+
+    add_a_fourth(home)
+    monkeypatch.setattr(app_module, "load", gated)
+    hosted = ("tiny-dense", "tiny-thin", "tiny-recurrent", "tiny-fourth")
+    async with serve(memory_budget_bytes=ONE, models=hosted) as client:
+        names = [name for name, state in (await states(client)).items() if state == "unloaded"]
+        assert len(names) == 2
+        gate.clear()
+        asked = [asyncio.create_task(transcribe(client, name)) for name in names]
+        async with asyncio.timeout(60):
+            while list((await states(client)).values()).count("loading") < 2:
+                await asyncio.sleep(0.01)
+        gate.set()
+        assert [answer.status_code for answer in await asyncio.gather(*asked)] == [200, 200]
+        found = await states(client)
+        assert sorted(found[name] for name in names) == ["ready", "unloaded"]
+        assert sorted(found.values()) == ["ready", "ready", "unloaded", "unloaded"]
 
 
 async def test_many_requests_for_more_models_than_fit(serve: Serve) -> None:
