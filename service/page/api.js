@@ -3,7 +3,7 @@
 const KEY = "deepthin-key";
 let key = sessionStorage.getItem(KEY) ?? "";
 
-export class ServiceError extends Error {
+class ServiceError extends Error {
   constructor(status, { message, param = null, code = "" }, retryAfter = null) {
     super(message);
     this.status = status;
@@ -13,14 +13,14 @@ export class ServiceError extends Error {
   }
 }
 
-export const hasKey = () => key !== "";
+const hasKey = () => key !== "";
 
 export function setKey(value) {
   key = value;
   sessionStorage.setItem(KEY, value);
 }
 
-export const keyHeaders = () => (key ? { Authorization: `Bearer ${key}` } : {});
+const keyHeaders = () => (key ? { Authorization: `Bearer ${key}` } : {});
 
 // The answer to a request; throws a ServiceError that says in words what went wrong.
 export async function send(path, { method = "GET", body = null, headers = {}, signal = null } = {}) {
@@ -37,9 +37,9 @@ export async function send(path, { method = "GET", body = null, headers = {}, si
 
 export const json = async (path, options) => (await send(path, options)).json();
 
-export const unreachable = () => new ServiceError(0, { message: "The service cannot be reached.", code: "unreachable" });
+const unreachable = () => new ServiceError(0, { message: "The service cannot be reached.", code: "unreachable" });
 
-export function refusal(status, text, retryAfter) {
+function refusal(status, text, retryAfter) {
   let detail;
   try {
     detail = JSON.parse(text).error;

@@ -53,7 +53,7 @@ async function run() {
   const query = new URLSearchParams({ models: models.join(","), reference: byId("reference").value });
   try {
     const comparison = await json(`/compare?${query}`, { method: "POST", body: clipForm() });
-    if (mine === turn) box.replaceChildren(answers(comparison), figures(comparison));
+    if (mine === turn) box.replaceChildren(...shown(comparison));
   } catch (error) {
     if (mine !== turn) return undefined;
     showEmpty("No comparison.");
@@ -64,17 +64,22 @@ async function run() {
   return undefined;
 }
 
-function answers({ reference, answers: all }) {
+function shown({ reference, answers: all }) {
   // The reference first, so that the eye knows what the others differ from.
   const ordered = all.toSorted((one, other) => Number(other.model === reference) - Number(one.model === reference));
+  return [answers(ordered, reference), figures(ordered, reference)];
+}
+
+function answers(ordered, reference) {
   return h("div", { class: "answers" }, ordered.map((answer) => h(
     "article", { class: "card answer", "aria-label": answer.model },
     h("header", {},
       h("h2", { class: "name" }, answer.model),
-      h("span", { class: "badge" }, answer.method),
-      answer.model === reference
-        ? h("span", { class: "badge", "data-kind": "accent" }, "reference")
-        : h("span", { class: "badge", "data-kind": differing(answer) ? "warn" : "good" }, differingText(answer))),
+      h("div", { class: "badges" },
+        h("span", { class: "badge" }, answer.method),
+        answer.model === reference
+          ? h("span", { class: "badge", "data-kind": "accent" }, "reference")
+          : h("span", { class: "badge", "data-kind": differing(answer) ? "warn" : "good" }, differingText(answer)))),
     h("p", { class: "text" }, body(answer, reference)),
     h("p", { class: "hint figure" }, `${bytes(answer.disk_bytes)} · ${seconds(answer.processing_seconds)} · RTF ${factor(answer.real_time_factor)}`),
   )));
@@ -93,7 +98,7 @@ function marked({ same, said, wanted }) {
   return [heard || null, said && wanted ? " " : null, missed || null];
 }
 
-function figures({ answers: all, reference }) {
+function figures(ordered, reference) {
   return h("section", { class: "card", "aria-label": "Figures" }, h("h2", {}, "Figures"), h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Figures of each model" }, table("Figures of each model", [
     { title: "Model", heads: true, cell: (answer) => h("span", { class: "name" }, answer.model) },
     { title: "On disk", number: true, cell: (answer) => bytes(answer.disk_bytes) },
@@ -102,7 +107,7 @@ function figures({ answers: all, reference }) {
     { title: "Answer after", number: true, cell: (answer) => seconds(answer.processing_seconds) },
     { title: "RTF", number: true, cell: (answer) => factor(answer.real_time_factor) },
     { title: "Words that differ", number: true, cell: (answer) => (answer.model === reference ? "reference" : differingText(answer)) },
-  ], all)));
+  ], ordered)));
 }
 
 function showEmpty(text) {

@@ -1,6 +1,6 @@
 // Numbers for people.
 
-export const MISSING = "–";
+const MISSING = "–";
 
 export function bytes(count) {
   if (count === null || count === undefined) return MISSING;
@@ -22,7 +22,7 @@ export function points(ratio) {
 
 export function seconds(value) {
   if (value === null || value === undefined) return MISSING;
-  if (value < 1) return `${Math.round(1000 * value)} ms`;
+  if (value < 1) return `${value < 0.01 ? Number((1000 * value).toPrecision(2)) : Math.round(1000 * value)} ms`;
   return value < 100 ? `${value.toFixed(1)} s` : clock(value);
 }
 

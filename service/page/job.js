@@ -110,7 +110,9 @@ function doing(job) {
     return `${Math.round(job.percentage)} % · ${where || "starting"}${job.message ? ` · ${job.message}` : ""}`;
   }
   const took = job.started && job.finished ? `Took ${seconds((new Date(job.finished) - new Date(job.started)) / 1000)}. ` : "";
-  const ending = job.reason ? sentence(job.reason) : job.state === "succeeded" ? (job.hosted ? "Hosted." : "Kept for download.") : "";
+  // The event that ends a job tells its state alone; what became of the result comes with the list of jobs.
+  const known = job.state === "succeeded" && job.finished;
+  const ending = job.reason ? sentence(job.reason) : known ? (job.hosted ? "Hosted." : "Kept for download.") : "";
   return took + ending;
 }
 

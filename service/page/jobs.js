@@ -14,7 +14,7 @@ let followed = null;
 let timer = 0;
 let shown = false;
 
-export const isActive = (job) => job.state === "queued" || job.state === "running";
+const isActive = (job) => job.state === "queued" || job.state === "running";
 
 onModels(() => cards.forEach((card) => card.showActions()));
 

@@ -2,7 +2,8 @@
 
 const CHARACTER = 7.4;
 const HEIGHT = 15;
-const GAP = 12;
+// Beyond the ring of a point that is looked at.
+const GAP = 18;
 
 // A place for each of `points` {x, y, text} within the rectangle `area`: {x, y, anchor} of the text's baseline.
 export function placeLabels(points, area) {

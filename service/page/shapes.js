@@ -17,7 +17,7 @@ const COLOURS = 7;
 // The methods that come first have the plainest shapes; what is left goes round again, in other pairs.
 const FIRST = ["dense", "deepthin", "int8", "low-rank", "deepthin-codebook", "int4", "deep-compression"];
 
-export function styleOf(method, methods) {
+function styleOf(method, methods) {
   const order = [...FIRST, ...methods.filter((each) => !FIRST.includes(each)).toSorted()];
   const index = Math.max(order.indexOf(method), 0);
   return { outline: OUTLINES[index % OUTLINES.length], tint: (index + Math.floor(index / OUTLINES.length)) % COLOURS };

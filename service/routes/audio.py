@@ -41,7 +41,7 @@ BODY: Final[dict[str, Any]] = {
             "schema": {
                 "type": "object",
                 "required": ["file"],
-                "properties": {"file": {"type": "string", "format": "binary"}},
+                "properties": {"file": {"type": "string", "format": "binary", "description": "The recording."}},
             }
         },
         "audio/*": _BINARY,

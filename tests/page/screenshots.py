@@ -95,6 +95,7 @@ def compress(page: Any, name: str) -> None:
     page.click("#compress-form button[type=submit]")
     ended = ".job .badge:is(:text-is('succeeded'), :text-is('quarantined'), :text-is('failed'))"
     page.wait_for_selector(ended, timeout=JOB_MS)
+    page.wait_for_selector(".job button:text-is('Download')")
     page.click(".job summary")
     page.wait_for_selector(".job .report table")
     take(page, name)

@@ -81,6 +81,20 @@ def test_from_a_checkpoint_to_the_default_model_and_back(open_page: Open, url: s
     assert page.input_value("#model") == "page-made"
 
 
+def test_what_became_of_the_result_is_said_once_it_is_known(open_page: Open, home: Path, tmp_path: Path) -> None:
+    script(home, page_ended={"seconds": 1.0, "report": REPORT})
+    page = open_page("compress")
+    submit(page, tmp_path, "page-ended")
+    card(page, "page-ended", "running")
+    held: list[Any] = []
+    page.route("**/jobs?limit=*", lambda request: held.append(request))
+    job = card(page, "page-ended", "succeeded")
+    assert "Kept" not in job.locator(".doing").inner_text()
+    page.unroute("**/jobs?limit=*")
+    assert held, "nothing was held back"
+    job.locator(".doing:has-text('Hosted.')").wait_for()
+
+
 def test_a_job_is_cancelled(open_page: Open, home: Path, tmp_path: Path) -> None:
     script(home, page_slow={"seconds": 30})
     page = open_page("compress")
