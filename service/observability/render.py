@@ -6,6 +6,7 @@ These are not pictures of Grafana: matplotlib draws the same queries, one pictur
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib import pyplot
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MultipleLocator, NullFormatter
 
 from service.observability.client import Prometheus
 from service.observability.dashboard import DASHBOARD
@@ -53,7 +54,11 @@ def _draw(row: Row, prometheus: Prometheus, start: float, end: float) -> Any:
         if sum(other.width for other in lines[-1]) + panel.width > COLUMNS:
             lines.append([])
         lines[-1].append(panel)
-    heights = [max(panel.height for panel in line) for line in lines]
+    # A number needs less room here than the smallest panel of Grafana's has.
+    heights = [
+        2.5 if all(panel.kind is Kind.NUMBER for panel in line) else max(panel.height for panel in line)
+        for line in lines
+    ]
     figure = pyplot.figure(figsize=(14, 0.42 * sum(heights)), layout="constrained")
     parts = figure.subfigures(len(lines), 1, height_ratios=heights, squeeze=False)
     for part, line in zip(parts[:, 0], lines, strict=True):
@@ -74,13 +79,19 @@ def _lines(axes: Any, panel: Panel, prometheus: Prometheus, start: float, end: f
     for query in panel.queries:
         for series in prometheus.over(query.expr, start, end, _STEP_SECONDS):
             axes.plot([at - start for at in series.times], series.values, linewidth=1, label=series.named(query.legend))
-    if panel.log:
-        axes.set_yscale("log")
-    elif not panel.red:
-        axes.set_ylim(bottom=0)
     if panel.red is not None:
         axes.axhline(panel.red, color="#cf222e", linewidth=0.8, linestyle="--")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: said(value, panel.unit)))
+    in_unit = FuncFormatter(lambda value, _: said(value, panel.unit))
+    if panel.log:
+        axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        axes.yaxis.set_minor_formatter(in_unit if high < 20 * low else NullFormatter())
+        axes.tick_params(axis="y", which="minor", labelsize=6)
+    else:
+        axes.set_ylim(bottom=0)
+        if panel.unit is Unit.BYTES:
+            axes.yaxis.set_major_locator(MultipleLocator(2 ** math.ceil(math.log2(axes.get_ylim()[1] / 6))))
+    axes.yaxis.set_major_formatter(in_unit)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} s"))
     axes.legend(fontsize=6, frameon=False, ncols=3, loc="upper left", bbox_to_anchor=(0, -0.08))
 
@@ -96,6 +107,8 @@ def _bars(axes: Any, panel: Panel, prometheus: Prometheus, at: float) -> None:
     bars = axes.barh(names, values, color="#0969da")
     axes.bar_label(bars, [said(value, panel.unit) for value in values], padding=3, fontsize=7)
     axes.margins(x=0.25)
+    # One bar is as thick as one of four.
+    axes.set_ylim(min(-0.5, len(names) - 4.5), len(names) - 0.5)
     axes.tick_params(axis="y", labelsize=6 if len(names) > 10 else 7, length=0)
     axes.xaxis.set_visible(False)
     axes.spines["bottom"].set_visible(False)
@@ -133,7 +146,7 @@ def said(value: float, unit: Unit) -> str:
         case Unit.SCIENTIFIC:
             return f"{value:.1e}"
         case _:
-            return f"{value:.4g}"
+            return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
 
 
 def main() -> None:
