@@ -119,8 +119,8 @@ def session(
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # ONNX Runtime's warnings are remarks on somebody's graph, printed in between the lines of a log.
-    options.log_severity_level = 3
+    # ONNX Runtime prints remarks on graphs, and errors that it raises too, in between the lines of a log.
+    options.log_severity_level = 4
     # The arena grows in powers of two and never gives back: too much for a small box that serves several models.
     options.enable_cpu_mem_arena = arena
     for name, value in (config or {}).items():
