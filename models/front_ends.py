@@ -52,7 +52,7 @@ def _normalised(front_end: LogMel, frames: FloatArray) -> FloatArray:
     if front_end.normalise == "mean-variance":
         # One less than the count, as torch's deviation has it.
         deviation = np.sqrt((frames**2).sum(axis=0) / max(1, len(frames) - 1))
-        frames = frames / (deviation + np.float32(_DEVIATION_EPSILON))
+        frames = np.asarray(frames / (deviation + _DEVIATION_EPSILON), np.float32)
     return frames
 
 

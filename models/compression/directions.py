@@ -7,7 +7,7 @@ and then put to zero as the operator has them.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -111,7 +111,9 @@ class _Unrolled:
         each = self._node_for("Range", [zero, steps, one], f"{label}.each")
         column = self._node_for("Unsqueeze", [each, self._constant("inner", np.array([1, 2, 3]))], f"{label}.column")
         inside = self._node_for("Less", [column, ends], f"{label}.inside")
-        kept = self._node_for("Where", [inside, y, self._constant("nothing", np.float32(0))], f"{label}.kept")
+        kept = self._node_for(
+            "Where", [inside, y, self._constant("nothing", np.zeros((), np.float32))], f"{label}.kept"
+        )
         last = self._node_for("Max", [self._node_for("Sub", [ends, one], f"{label}.before"), zero], f"{label}.last")
         wide = self._node_for("Expand", [last, self._constant("wide", np.array([1, 1, 1, units]))], f"{label}.wide")
         state = self._node_for("GatherElements", [kept, wide], f"{label}.taken", axis=0)
@@ -134,12 +136,12 @@ class _Unrolled:
 
     def _turned(self, name: str, label: str) -> str:
         """The steps of a value [steps, batch, ...], last one first; behind the end of a sequence they stay in place."""
-        made = f"{self._base}.{label}.turned"
         if self._lengths:
-            axes = {"time_axis": 0, "batch_axis": 1}
-            self.nodes.append(helper.make_node("ReverseSequence", [name, self._lengths], [made], **axes))
-        else:
-            self._slice(name, made, [-1], [_FIRST], -1)
+            return self._node_for(
+                "ReverseSequence", [name, self._lengths], f"{label}.turned", time_axis=0, batch_axis=1
+            )
+        made = f"{self._base}.{label}.turned"
+        self._slice(name, made, [-1], [_FIRST], -1)
         return made
 
     def _turned_back(self, name: str, label: str) -> str:
@@ -150,7 +152,7 @@ class _Unrolled:
         flat = self._node_for("Squeeze", [name, axis], f"{label}.flat")
         return self._node_for("Unsqueeze", [self._turned(flat, label), axis], f"{label}.whole")
 
-    def _node_for(self, operator: str, inputs: list[str], label: str, **fixed: int) -> str:
+    def _node_for(self, operator: str, inputs: list[str], label: str, **fixed: Any) -> str:
         made = f"{self._base}.{label}"
         self.nodes.append(helper.make_node(operator, inputs, [made], **fixed))
         return made
@@ -158,7 +160,7 @@ class _Unrolled:
     def _constant(self, label: str, value: Array) -> str:
         name = f"{self._base}.{label}.constant"
         if all(other.name != name for other in self._graph.initializer):
-            self._graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+            self._graph.initializer.append(numpy_helper.from_array(value, name))
         return name
 
     def _slice(self, name: str, made: str, starts: list[int], ends: list[int], step: int) -> None:
