@@ -6,10 +6,11 @@ the core was measured to do in the same run:
 
 - bytes: the stored arrays at the rate at which it reads as many bytes over and over;
 - arithmetic: a multiply-add for every weight that is not left out, at its peak;
-- look-ups: a value that is found by an index, be it an input of a sparse matrix or a value of a codebook, is a load of
-  its own, and takes the place of a load that could feed a whole vector's multiply-add; so is the index, where it is
-  stored as a number of its own. Values of up to five bits are found in registers, by shuffles of which a core does as
-  many as loads. One row finds every weight for itself; rows of a batch share that.
+- look-ups: loads, of which a core does two in the cycle in which it multiplies and adds two vectors. A value that is
+  found by an index is a load of its own, be it an input of a sparse matrix or a value of a codebook; several indices
+  come with one load. One row finds every weight for itself. In a block of rows (two vectors) each weight is spread over
+  a vector by a load, and an entry of a sparse matrix leads to two vectors of inputs that nothing else uses. Codes of 2
+  and 4 bits are looked up in registers for one row (AVX2), by shuffles of which a core does as many as loads.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -71,7 +72,8 @@ class Stored:
         arrays: Its constants.
         attributes: Its attributes, but for Q and R.
         weights: How many of its weights are not left out.
-        lookups: Values found by an index to make it for one row.
+        lookups: Loads that it takes to make it for one row.
+        block_lookups: Loads for a block of rows, without those that all blocks share.
     """
 
     op: str
@@ -80,11 +82,16 @@ class Stored:
     attributes: Mapping[str, int]
     weights: int
     lookups: float
+    block_lookups: float
 
     @property
     def nbytes(self) -> int:
         """Bytes of the stored arrays."""
         return sum(array.nbytes for array in self.arrays.values())
+
+    def loads(self, batch: int, lanes: int) -> float:
+        """Loads for a batch, of which up to half as many rows as there are lanes are taken one by one."""
+        return batch * self.lookups if 2 * batch <= lanes else self.block_lookups * -(-batch // (2 * lanes))
 
     def model(self, side: int) -> bytes:
         """A model of the operator alone."""
@@ -150,7 +157,7 @@ def measure(sides: Sequence[int], batches: Sequence[int], threads: Sequence[int]
                 size=stored.nbytes / (4 * side * side),
                 byte_seconds=stored.nbytes / bandwidths[place],
                 arithmetic_seconds=2 * stored.weights * found["batch"] / peak,
-                lookup_seconds=2 * lanes * stored.lookups / peak,
+                lookup_seconds=2 * lanes * stored.loads(found["batch"], lanes) / peak,
                 **found,
             )
 
@@ -158,32 +165,34 @@ def measure(sides: Sequence[int], batches: Sequence[int], threads: Sequence[int]
 def _matrices(rng: np.random.Generator, side: int) -> Iterator[Stored]:
     for density in (0.05, 0.1):
         yield _csr(rng, side, density)
+    every = side * side
     for bits in (1, 2, 4, 8):
         arrays = {
             "codebook": rng.standard_normal(1 << bits, np.float32),
             "indices": rng.integers(0, 256, side * packed_bytes(bits, side), np.uint8),
         }
+        # A block: a byte for each code, and its value.
         yield Stored(
-            "CodebookMatMul", f"{bits} bits", arrays, {"bits": bits}, side * side, side * side * _looked_up(bits)
+            "CodebookMatMul", f"{bits} bits", arrays, {"bits": bits}, every, every * _looked_up(bits), 2 * every
         )
     yield _codebook_csr(rng, side, 0.1)
     for share in (8, 64):
-        values = rng.standard_normal(max(1, side * side // share), np.float32)
-        yield Stored("HashedMatMul", f"1/{share} of values", {"values": values}, {"seed": 1}, side**2, side**2)
+        values = rng.standard_normal(max(1, every // share), np.float32)
+        yield Stored("HashedMatMul", f"1/{share} of values", {"values": values}, {"seed": 1}, every, every, every)
     geometry = solve(side, side, 0.1)
     factors = {
         "Xf": rng.standard_normal((geometry.m, 1), np.float32),
         "Wf": rng.standard_normal((1, geometry.n), np.float32),
     }
-    yield Stored("DeepThinMatMul", "shuffled, .1 of values", factors, {"shuffle": 1}, side * side, 2 * side * side)
+    yield Stored("DeepThinMatMul", "shuffled, .1 of values", factors, {"shuffle": 1}, every, 2 * every, every)
 
 
 def _looked_up(bits: int) -> float:
     """Loads or shuffles for a weight of a codebook."""
     if bits in (2, 4) and instruction_set() == "avx2":
         return 12 / 32  # the four bytes of 32 values, put together by two steps of two
-    # A byte of codes, and what it is looked up in: the sums that it can stand for, or with 8 bits the values.
-    return 2 * bits / 8
+    # A byte of codes, of which a load brings eight, and what it stands for: a sum of values and inputs, or a value.
+    return (1 + 1 / 8) * bits / 8
 
 
 def _csr(rng: np.random.Generator, side: int, density: float) -> Stored:
@@ -194,7 +203,9 @@ def _csr(rng: np.random.Generator, side: int, density: float) -> Stored:
         "starts": np.concatenate([[0], np.cumsum(kept.sum(1))]).astype(np.int32),
     }
     count = int(kept.sum())
-    return Stored("CsrMatMul", f"{density:.0%} of entries", arrays, {}, count, 2 * count)
+    # An input, and a quarter of a load for where it is; for a block two vectors of inputs, and the weight.
+    row, block = 1 + 1 / 4, 3 + 1 / 4
+    return Stored("CsrMatMul", f"{density:.0%} of entries", arrays, {}, count, row * count, block * count)
 
 
 def _codebook_csr(rng: np.random.Generator, side: int, density: float) -> Stored:
@@ -210,4 +221,7 @@ def _codebook_csr(rng: np.random.Generator, side: int, density: float) -> Stored
         "gaps": pack_bits(np.full(entries, step - 1), 4),
         "starts": np.arange(side + 1, dtype=np.int32) * each,
     }
-    return Stored("CodebookCsrMatMul", f"{density:.0%} of entries, 5+4 bits", arrays, bits, side * each, side * each)
+    # A symbol, its value and an input, or two vectors of them; the gaps of eight entries are summed up together.
+    row, block = 3 + 1 / 8, 4 + 1 / 8
+    name = f"{density:.0%} of entries, 5+4 bits"
+    return Stored("CodebookCsrMatMul", name, arrays, bits, entries, row * entries, block * entries)

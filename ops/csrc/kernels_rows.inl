@@ -47,40 +47,6 @@ void sparse_row(const SparseView& m, size_t first, size_t last, const float* x, 
     sparse_row_of(m, m.wide, first, last, x, y);
 }
 
-// The same of codes: their gaps add up to the inputs that they are at.
-template <typename Table>
-DEEPTHIN_INLINE void sparse_codes_row_of(const CodedSparseView& m, const Table& table, size_t first, size_t last,
-                                         const float* x, float* y) {
-  const Spread gap(uint32_t(m.gaps.bits)), symbol(uint32_t(m.symbols.bits));
-  const auto inside = [](const PackedView& p) { return p.bytes < 8 ? 0 : (p.bytes - 8) * 8 / p.bits; };
-  const size_t whole = least(inside(m.gaps), inside(m.symbols));
-  for (size_t c = first; c < last; ++c) {
-    Places places(0);
-    Vec sum = splat(0.0f);
-    size_t i = size_t(m.starts[c]);
-    const size_t end = size_t(m.starts[c + 1]);
-    for (; i + W <= end && i + W <= whole; i += W) {
-      const BitsVec place = places(codes_at<true>(m.gaps, i, gap));
-      sum += table(codes_at<true>(m.symbols, i, symbol)) * gather(x, place);
-    }
-    for (; i < end; i += W) {
-      BitsVec place = places(codes_at<false>(m.gaps, i, gap));
-      Vec values = table(codes_at<false>(m.symbols, i, symbol));
-      if (end - i < W) {
-        // What follows belongs to other outputs, and its places are none of this one.
-        place &= (BitsVec)(lane_numbers() < uint32_t(end - i));
-        values = first_lanes(values, end - i);
-      }
-      sum += values * gather(x, place);
-    }
-    y[c] = total(sum);
-  }
-}
-
-void sparse_codes_row(const CodedSparseView& m, size_t first, size_t last, const float* x, float* y) {
-  with_table(m.table, m.symbols.bits, [&](const auto& table) { sparse_codes_row_of(m, table, first, last, x, y); });
-}
-
 // Bytes whose codes are looked up together, and what a table of every sum that a byte can stand for takes.
 constexpr size_t kByteGroup = 16;
 static_assert(kByteGroup * 256 == kByteTableFloats);
@@ -122,8 +88,10 @@ void byte_codes_row(const CodedView& m, size_t first, size_t last, const float* 
       size_t b = 0;
       for (; b + 8 <= bytes; b += 8) {
         const float* from = sums + b * 256;
+        uint64_t word;
+        __builtin_memcpy(&word, codes + b, sizeof word);
         DEEPTHIN_UNROLL
-        for (size_t i = 0; i < 8; ++i) sum[i % 4] += from[i * 256 + codes[b + i]];
+        for (size_t i = 0; i < 8; ++i) sum[i % 4] += from[i * 256 + (word >> 8 * i & 255)];
       }
       for (; b < bytes; ++b) sum[0] += sums[b * 256 + codes[b]];
       y[c] += (sum[0] + sum[1]) + (sum[2] + sum[3]);

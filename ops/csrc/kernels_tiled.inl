@@ -12,14 +12,26 @@ DEEPTHIN_INLINE BitsVec lane_numbers() {
   return load_bits(lane);
 }
 
+// index[i], of N that are there. One load brings several: what they lead to are loads too, of which a core does two in a
+// cycle.
+template <size_t N, typename Index>
+DEEPTHIN_INLINE Index index_of(const Index* index, size_t i) {
+  constexpr size_t kBits = 8 * sizeof(Index), kEach = N < 64 / kBits ? N : 64 / kBits;
+  uint64_t word = 0;
+  __builtin_memcpy(&word, index + i / kEach * kEach, kEach * sizeof(Index));
+  return Index(word >> i % kEach * kBits);
+}
+
 // table[index[0]], table[index[1]] ... of indices in memory, which need not pass through a vector.
 template <typename Index>
 DEEPTHIN_INLINE Vec gather_at(const float* table, const Index* index) {
+#if LANES <= 8
+  const auto at = [=](size_t i) { return table[index_of<W>(index, i)]; };
+#endif
 #if LANES == 4
-  return Vec{table[index[0]], table[index[1]], table[index[2]], table[index[3]]};
+  return Vec{at(0), at(1), at(2), at(3)};
 #elif LANES == 8
-  return Vec{table[index[0]], table[index[1]], table[index[2]], table[index[3]],
-             table[index[4]], table[index[5]], table[index[6]], table[index[7]]};
+  return Vec{at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7)};
 #else
   typedef Index Indices __attribute__((vector_size(LANES * sizeof(Index)), aligned(1), may_alias));
   return gather(table, __builtin_convertvector(*reinterpret_cast<const Indices*>(index), BitsVec));
@@ -55,27 +67,6 @@ DEEPTHIN_INLINE void for_each_code(PackedView p, size_t first, size_t count, Tak
   size_t i = 0;
   for (; i < count && first + i + W <= inside; i += W) take(i, codes_at<true>(p, first + i, spread));
   for (; i < count; i += W) take(i, codes_at<false>(p, first + i, spread));
-}
-
-// The inputs that entries are at, by the zeros between them; `before` is for the lanes of the first ones.
-class Places {
- public:
-  explicit Places(uint32_t next) : before_(lane_numbers() + next) {}
-  BitsVec operator()(BitsVec gaps) {
-    const BitsVec sums = running_sum(gaps), place = sums + before_;
-    // Not from `place`: one addition is all that the next ones wait for.
-    before_ += last_lane(sums) + uint32_t(W);
-    return place;
-  }
-
- private:
-  BitsVec before_;
-};
-
-uint32_t places(const PackedView& gaps, size_t first, size_t count, uint32_t next, uint32_t* out) {
-  Places place(next);
-  for_each_code(gaps, first, count, [&](size_t i, BitsVec gap) { store_bits(out + i, place(gap)); });
-  return count ? out[count - 1] + 1 : next;
 }
 
 // Calls use(table) with what looks codes of so many bits up.
@@ -230,37 +221,9 @@ void tile_lanes(const float* weights, size_t outputs, size_t count, const float*
     tile_lanes_of<1>(weights, outputs, count, x, accumulate, y);
 }
 
-template <int L, typename Index>
-DEEPTHIN_INLINE void entries_lanes_of(const float* values, const Index* inputs, size_t count, const float* x,
-                                      float* y) {
-  constexpr size_t kChains = 4;
-  Vec acc[kChains][L] = {};
-  const auto add = [&](size_t i, Vec(&sum)[L]) {
-    const Vec value = splat(values[i]);
-    const float* from = x + size_t(inputs[i]) * L * W;
-    DEEPTHIN_UNROLL
-    for (int l = 0; l < L; ++l) sum[l] += value * load(from + l * W);
-  };
-  size_t i = 0;
-  for (; i + kChains <= count; i += kChains) {
-    DEEPTHIN_UNROLL
-    for (size_t u = 0; u < kChains; ++u) add(i + u, acc[u]);
-  }
-  for (; i < count; ++i) add(i, acc[0]);
-  DEEPTHIN_UNROLL
-  for (int l = 0; l < L; ++l) store(y + l * W, load(y + l * W) + ((acc[0][l] + acc[1][l]) + (acc[2][l] + acc[3][l])));
-}
-
-void entries_lanes(const float* values, const uint16_t* narrow, const uint32_t* wide, size_t count, const float* x,
-                   size_t planes, float* y) {
-  if (planes == 2)
-    narrow ? entries_lanes_of<2>(values, narrow, count, x, y) : entries_lanes_of<2>(values, wide, count, x, y);
-  else
-    narrow ? entries_lanes_of<1>(values, narrow, count, x, y) : entries_lanes_of<1>(values, wide, count, x, y);
-}
-
+#include "kernels_codes.inl"
 #include "kernels_rows.inl"
 
-constexpr StoredKernels kStored = {look_up,       places,     hash,             shuffle,   dot_rows,      tile_lanes,
-                                   entries_lanes, sparse_row, sparse_codes_row, codes_row, byte_codes_row,
-                                   kWordCodes};
+constexpr StoredKernels kStored = {look_up,     unpack,     hash,         shuffle,          dot_rows,           tile_lanes,
+                                   bytes_lanes, sparse_row, sparse_lanes, sparse_codes_row, sparse_codes_lanes, codes_row,
+                                   byte_codes_row, kWordCodes};

@@ -107,22 +107,6 @@ void TiledMatrix::lane_rows(size_t first, size_t last, const LaneBlock* blocks, 
 
 size_t SparseMatrix::work(size_t rows) const { return size_t(starts_[R()]) * (rows + kMakingEntry); }
 
-void SparseMatrix::lane_rows(size_t first, size_t last, const LaneBlock* blocks, size_t count, float* scratch) const {
-  const size_t lanes = kernels().lanes;
-  for (size_t b = 0; b < count; ++b) std::fill_n(blocks[b].sums, (last - first) * blocks[b].planes * lanes, 0.0f);
-  for (size_t c = first; c < last; ++c) {
-    uint32_t next = 0;
-    const size_t end = size_t(starts_[c + 1]);
-    for (size_t entry = size_t(starts_[c]); entry < end; entry += kEntries) {
-      const size_t length = std::min(kEntries, end - entry);
-      const Entries entries = read(entry, length, next, scratch);
-      for (size_t b = 0; b < count; ++b)
-        stored().entries_lanes(entries.values, entries.narrow, entries.wide, length, blocks[b].x, blocks[b].planes,
-                               blocks[b].sums + (c - first) * blocks[b].planes * lanes);
-    }
-  }
-}
-
 void multiply(const Matrix& matrix, ScratchPool& pool, const float* x, size_t count, const Epilogue& epilogue,
               float* y, const Parallel& parallel) {
   const size_t lanes = matrix.kernels().lanes;

@@ -72,22 +72,9 @@ class SparseMatrix : public Matrix {
   size_t work(size_t rows) const override;
   // Entries lead all over the inputs of a block, which more of them would drive out of the second-level cache.
   size_t blocks() const override { return 1; }
-  size_t scratch_floats() const override { return 2 * (kEntries + 16); }
-  void lane_rows(size_t first, size_t last, const LaneBlock* blocks, size_t count, float* scratch) const override;
+  size_t scratch_floats() const override { return 0; }
 
  protected:
-  // Entries that are read at a time.
-  static constexpr size_t kEntries = 512;
-
-  // Their inputs are in `narrow` or, where that is null, in `wide`.
-  struct Entries {
-    const float* values;
-    const uint16_t* narrow;
-    const uint32_t* wide;
-  };
-  // Entries first .. first + count - 1 of one output. `next` starts at 0 for each output and is the reader's own.
-  virtual Entries read(size_t first, size_t count, uint32_t& next, float* scratch) const = 0;
-
   const int32_t* starts() const { return starts_; }
 
  private:

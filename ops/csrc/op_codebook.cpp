@@ -32,12 +32,30 @@ class CodebookMatrix : public TiledMatrix {
         stored().codes_row(view, first, last, x[i], y[i]);
   }
 
+  void lane_rows(size_t first, size_t last, const LaneBlock* blocks, size_t count, float* scratch) const override {
+    uint8_t* unpacked = reinterpret_cast<uint8_t*>(scratch);
+    for (size_t c = first; c < last; c += kTileOutputs) {
+      const size_t outputs = std::min(kTileOutputs, last - c);
+      for (size_t q = 0; q < Q(); q += kTileInputs) {
+        const size_t inputs = std::min(kTileInputs, Q() - q);
+        for (size_t i = 0; i < outputs && bits_ < 8; ++i) stored().unpack(codes(c + i), q, inputs, unpacked + i * kTileStride);
+        const uint8_t* bytes = bits_ < 8 ? unpacked : indices_ + c * row_ + q;
+        for (size_t b = 0; b < count; ++b) {
+          const size_t step = blocks[b].planes * kernels().lanes;
+          stored().bytes_lanes(bytes, bits_ < 8 ? kTileStride : row_, codebook_.table(), outputs, inputs,
+                               blocks[b].x + q * step, blocks[b].planes, q > 0, blocks[b].sums + (c - first) * step);
+        }
+      }
+    }
+  }
+
  protected:
   void fill(size_t c, size_t q, size_t count, float* tile) const override {
-    stored().look_up({indices_ + c * row_, (R() - c) * row_, bits_}, q, count, codebook_.table(), tile);
+    stored().look_up(codes(c), q, count, codebook_.table(), tile);
   }
 
  private:
+  PackedView codes(size_t c) const { return {indices_ + c * row_, (R() - c) * row_, bits_}; }
   bool words() const { return stored().word_codes_row && (bits_ == 2 || bits_ == 4); }
 
   // Outputs that pay for tables of bytes, and rows above which a tile pays.

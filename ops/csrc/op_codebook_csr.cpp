@@ -11,23 +11,17 @@ class CodebookCsrMatrix : public SparseMatrix {
                     PackedView gaps, const int32_t* starts)
       : SparseMatrix(kernels, Q, R, starts), codebook_(codebook), symbols_(symbols), gaps_(gaps) {}
 
-  // To read an entry takes longer than to multiply a block by it.
-  size_t blocks() const override { return 2; }
   void few_rows(size_t first, size_t last, const float* const* x, size_t rows, float* const* y, float*) const override {
-    const CodedSparseView view{symbols_, gaps_, codebook_.table(), starts()};
-    for (size_t i = 0; i < rows; ++i) stored().sparse_codes_row(view, first, last, x[i], y[i]);
+    for (size_t i = 0; i < rows; ++i) stored().sparse_codes_row(view(), first, last, x[i], y[i]);
   }
-
- protected:
-  Entries read(size_t first, size_t count, uint32_t& next, float* scratch) const override {
-    uint32_t* inputs = reinterpret_cast<uint32_t*>(scratch);
-    float* values = scratch + kEntries + 16;
-    next = stored().places(gaps_, first, count, next, inputs);
-    stored().look_up(symbols_, first, count, codebook_.table(), values);
-    return {values, nullptr, inputs};
+  void lane_rows(size_t first, size_t last, const LaneBlock* blocks, size_t count, float*) const override {
+    for (size_t b = 0; b < count; ++b)
+      stored().sparse_codes_lanes(view(), first, last, blocks[b].x, blocks[b].planes, blocks[b].sums);
   }
 
  private:
+  CodedSparseView view() const { return {symbols_, gaps_, codebook_.table(), starts()}; }
+
   const Codebook& codebook_;
   PackedView symbols_, gaps_;
 };

@@ -13,17 +13,18 @@ class CsrMatrix : public SparseMatrix {
       : SparseMatrix(kernels, Q, R, starts), values_(values), narrow_(narrow), wide_(wide) {}
 
   void few_rows(size_t first, size_t last, const float* const* x, size_t rows, float* const* y, float*) const override {
-    const SparseView view{values_, narrow_, reinterpret_cast<const uint32_t*>(wide_), starts(), size_t(starts()[R()])};
-    for (size_t i = 0; i < rows; ++i) stored().sparse_row(view, first, last, x[i], y[i]);
+    for (size_t i = 0; i < rows; ++i) stored().sparse_row(view(), first, last, x[i], y[i]);
   }
-
- protected:
-  Entries read(size_t first, size_t, uint32_t&, float*) const override {
-    if (narrow_) return {values_ + first, narrow_ + first, nullptr};
-    return {values_ + first, nullptr, reinterpret_cast<const uint32_t*>(wide_) + first};
+  void lane_rows(size_t first, size_t last, const LaneBlock* blocks, size_t count, float*) const override {
+    for (size_t b = 0; b < count; ++b)
+      stored().sparse_lanes(view(), first, last, blocks[b].x, blocks[b].planes, blocks[b].sums);
   }
 
  private:
+  SparseView view() const {
+    return {values_, narrow_, reinterpret_cast<const uint32_t*>(wide_), starts(), size_t(starts()[R()])};
+  }
+
   const float* values_;
   const uint16_t* narrow_;
   const int32_t* wide_;

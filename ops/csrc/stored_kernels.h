@@ -57,6 +57,9 @@ constexpr size_t kByteTableFloats = 16 * 256;
 // Working memory of word_codes_row().
 inline size_t ordered_floats(size_t row, size_t bits) { return (row + 31) / 32 * 32 * (8 / bits); }
 
+// Codes that unpack() gives at a time, at most.
+constexpr size_t kMostCodesAtOnce = 64;
+
 // Parts of a matrix that are made at a time: so many outputs, each of so many inputs.
 constexpr size_t kTileOutputs = 6;
 constexpr size_t kTileInputs = 512;
@@ -67,8 +70,8 @@ struct StoredKernels {
   // Parts of matrices that are looked up or computed, `count` values from entry `first` on. All fill whole vectors: the
   // output has room for round_up(count, lanes).
   void (*look_up)(const PackedView&, size_t first, size_t count, const float* table, float* out);  // table[256]
-  // The inputs that entries are at, by the zeros before each; the first could be at `next`. Returns the one behind the last.
-  uint32_t (*places)(const PackedView& gaps, size_t first, size_t count, uint32_t next, uint32_t* out);
+  // The codes as bytes; fills whole groups of kMostCodesAtOnce at most.
+  void (*unpack)(const PackedView&, size_t first, size_t count, uint8_t* out);
   void (*hash)(const HashedView&, size_t first, size_t count, float* out);
   void (*shuffle)(const ShuffledView&, size_t first, size_t count, float* out);  // count at most kTileInputs
 
@@ -77,13 +80,18 @@ struct StoredKernels {
   // The same for up to kTileOutputs outputs, whose weights lie kTileStride apart, and the rows of `planes` vectors.
   void (*tile_lanes)(const float* weights, size_t outputs, size_t count, const float* x, size_t planes,
                      bool accumulate, float* y);
-  // The same for one output and weights of some inputs only, which are in `narrow` or, where that is null, in `wide`.
-  void (*entries_lanes)(const float* values, const uint16_t* narrow, const uint32_t* wide, size_t count, const float* x,
-                        size_t planes, float* y);
+  // The same for codes in bytes, those of one output `row` bytes behind those of the one before.
+  void (*bytes_lanes)(const uint8_t* codes, size_t row, const float* table, size_t outputs, size_t count, const float* x,
+                      size_t planes, bool accumulate, float* y);
+
+  // Outputs [first, last), for one row and for the rows of `planes` vectors; the sums of output `first` come first.
+  void (*sparse_row)(const SparseView&, size_t first, size_t last, const float* x, float* y);
+  void (*sparse_lanes)(const SparseView&, size_t first, size_t last, const float* x, size_t planes, float* sums);
+  void (*sparse_codes_row)(const CodedSparseView&, size_t first, size_t last, const float* x, float* y);
+  void (*sparse_codes_lanes)(const CodedSparseView&, size_t first, size_t last, const float* x, size_t planes,
+                             float* sums);
 
   // Outputs [first, last) of one row, where there is no batch to share what it takes to make a weight.
-  void (*sparse_row)(const SparseView&, size_t first, size_t last, const float* x, float* y);
-  void (*sparse_codes_row)(const CodedSparseView&, size_t first, size_t last, const float* x, float* y);
   void (*codes_row)(const CodedView&, size_t first, size_t last, const float* x, float* y);
   // Codes of 1, 2 or 4 bits: for each byte of them, all that it can stand for is summed up before.
   void (*byte_codes_row)(const CodedView&, size_t first, size_t last, const float* x, float* y, float* sums);
