@@ -64,16 +64,18 @@ async def test_a_request_goes_out_whole_and_the_answer_comes_back() -> None:
     ids=["chunked", "end"],
 )
 async def test_an_early_answer_ends_the_exchange(head: bytes) -> None:
+    answered = asyncio.Event()
+
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # The body is far larger than what the two kernels hold: most of it is never sent.
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\n" + head)
         writer.write_eof()
-        while await reader.read(1):
-            await asyncio.sleep(0.001)
+        await answered.wait()
 
     async with serving(handler) as client:
         response = await client.post("/transcribe", content=bytes(64_000_000))
+        answered.set()
     assert (response.status_code, response.content, response.headers["retry-after"]) == (503, b"no", "2")
 
 
