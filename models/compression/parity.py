@@ -32,6 +32,9 @@ and ranges are 5 to 10 times the spread. Layers' errors add up as squares.
 """
 
 
+_RESOLUTION: Final = 1e-4
+"""Least spread that an output is taken to have: a sigmoid far from its middle gives a few times 2^-25, more or less."""
+
 _ROUNDING: Final = "DynamicQuantizeLinear"
 _ADVICE: Final = (
     "; int8 rounds the inputs of a layer to 8 bits over their whole range: by rules, leave layers out whose inputs are "
@@ -97,8 +100,8 @@ def check(
         spread = max(square / count - (total / count) ** 2, 0.0)
         level = square / count
         # An output that hardly varies is compared by its level instead.
-        scale = spread if spread > 1e-12 * level else level
-        difference = float(np.sqrt(wrong / count / scale)) if scale > 0 else float(wrong > 0)
+        scale = max(spread if spread > 1e-12 * level else level, _RESOLUTION**2)
+        difference = float(np.sqrt(wrong / count / scale))
         if difference > worst.difference:
             worst = Parity(difference, allowed, name, len(feeds))
     if worst.difference > allowed:
