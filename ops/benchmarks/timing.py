@@ -28,6 +28,8 @@ _PAUSE, _AWAKE = 0.05, 0.03
 # Seconds. Neighbours on a shared processor were seen to slow a core down for .1 to 16 ms at a time, each core by
 # itself: two of them are seldom left alone for longer than this.
 _WINDOW = 0.0015
+# Fewer calls have no median to speak of; where so many take longer than this, a window may have fewer.
+_CALLS, _LONGEST = 3, 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +129,7 @@ def time_in_turn(
             _times(call, 0.003 if threads == 1 else _AWAKE, clock)
             end = clock() + (0.005 if threads == 1 else 0.015)
             while clock() < end:
-                found.append(median(_times(call, _WINDOW, clock)))
+                found.append(median(_times(call, _WINDOW, clock, fewest=_CALLS)))
     return [min(found) for found in medians]
 
 
@@ -153,12 +155,12 @@ def time_cold(calls: Sequence[tuple[Callable[[], object], Callable[[], object]]]
     return [median(found) for found in times]
 
 
-def _times(call: Callable[[], object], at_least: float, clock: Callable[[], float]) -> list[float]:
-    """Seconds of each of as many calls as take ``at_least`` seconds together."""
+def _times(call: Callable[[], object], at_least: float, clock: Callable[[], float], *, fewest: int = 1) -> list[float]:
+    """Seconds of each of as many calls as take ``at_least`` seconds together, and of `fewest` if these are short."""
     found: list[float] = []
     end = clock() + at_least
     start = 0.0
-    while start < end:
+    while start < end or (len(found) < fewest and start < end + _LONGEST):
         start = clock()
         call()
         found.append(clock() - start)
