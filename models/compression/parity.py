@@ -35,11 +35,13 @@ and ranges are 5 to 10 times the spread. Layers' errors add up as squares.
 _RESOLUTION: Final = 1e-4
 """Least spread that an output is taken to have: a sigmoid far from its middle gives a few times 2^-25, more or less."""
 
-_ROUNDING: Final = "DynamicQuantizeLinear"
-_ADVICE: Final = (
-    "; int8 rounds the inputs of a layer to 8 bits over their whole range: by rules, leave layers out whose inputs are "
-    "small but for a few, often convolutions, or take int4-compact for them"
-)
+_LEAVE_OUT: Final = "by rules, leave layers out whose inputs are small but for a few, often convolutions"
+_ADVICE: Final = {
+    "DynamicQuantizeLinear": "; int8 rounds the inputs of a layer to 8 bits over their whole range: "
+    f"{_LEAVE_OUT}, or take int4-compact for them",
+    "MatMulNBits": f"; the inputs of a layer are rounded to 8 bits in blocks: {_LEAVE_OUT}",
+}
+"""What to do about inputs that are rounded, by the operator that does it."""
 
 
 class ParityError(CompressionError):
@@ -108,7 +110,7 @@ def check(
         raise ParityError(
             f"the exported model is not what was compressed: output {worst.output} differs by {worst.difference:.2e} "
             f"of its spread from the reference; {allowed:.2e} is allowed"
-            + (_ADVICE if any(place.node.op_type == _ROUNDING for place in places(exported.graph)) else "")
+            + next((_ADVICE[place.node.op_type] for place in places(exported.graph) if place.node.op_type in _ADVICE), "")
         )
     return worst
 

@@ -282,7 +282,7 @@ def test_what_a_killed_service_left_is_put_right(home: Path, tmp_path: Path) -> 
         ("C:\\Models\\My Net (2).ONNX", "my-net-2"),
         ("", "model"),
         ("\u4e2d\u6587.onnx", "model"),
-        ("..onnx", "model"),
+        ("...", "model"),
         ("x" * 500 + ".onnx", "x" * 32),
     ],
 )
