@@ -110,9 +110,13 @@ def check(
         raise ParityError(
             f"the exported model is not what was compressed: output {worst.output} differs by {worst.difference:.2e} "
             f"of its spread from the reference; {allowed:.2e} is allowed"
-            + next((_ADVICE[place.node.op_type] for place in places(exported.graph) if place.node.op_type in _ADVICE), "")
+            + next((_ADVICE[op] for op in _operators(exported) if op in _ADVICE), "")
         )
     return worst
+
+
+def _operators(model: onnx.ModelProto) -> list[str]:
+    return [place.node.op_type for place in places(model.graph)]
 
 
 def _add(sums: list[float], name: str, found: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> None:
