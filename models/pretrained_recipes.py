@@ -38,6 +38,8 @@ def _rules(*rules: tuple[str, str, float]) -> dict[str, Any]:
 # The first convolution has 127 taps of one channel: unfolded it would be slower than it is.
 _LEFT: Final = ("encoder/conv1.weight", "dense", 1.0)
 _MIXED: Final = ("int8", "int4-compact", "int3-compact", "int2-compact", "low-rank-codebook")
+_TUNED: Final = MappingProxyType({"seconds": 1500.0, "epochs": 2, "learning_rate": 1e-3})
+_TUNED_ONCE: Final = MappingProxyType({**_TUNED, "epochs": 1})
 _TABLE: Final = "decoder/*embed_tokens*"
 
 RECIPES: Final[Mapping[str, tuple[Recipe, ...]]] = MappingProxyType(
@@ -46,11 +48,14 @@ RECIPES: Final[Mapping[str, tuple[Recipe, ...]]] = MappingProxyType(
             Recipe("int4", _rules(("*", "int4", 1.0), _LEFT)),
             Recipe("int4-compact", _rules(("*", "int4-compact", 1.0), _LEFT)),
             Recipe("int3-compact", _rules(("*", "int3-compact", 1.0), _LEFT)),
+            Recipe("tuned int3-compact", {**_rules(("*", "int3-compact", 1.0), _LEFT), "fine_tune": _TUNED_ONCE}),
             # The inputs of the third convolution are small but for a few: 8 bits over their range make most of them 0.
             Recipe("int8+int4", _rules(("*", "int4-compact", 1.0), ("encoder/*MatMul*", "int8", 1.0), _LEFT)),
             Recipe("mixed search", {"budget": {"methods": _MIXED}}, share=0.5),
             # Half of the published stream, roughly: what is published shrinks more when it is coded.
             Recipe("smaller search", {"budget": {"methods": _MIXED}}, share=0.385),
+            # What the search left, trained towards the original for a quarter of an hour of a core.
+            Recipe("tuned search", {"budget": {"methods": _MIXED}, "fine_tune": _TUNED}, share=0.385),
             Recipe("deepthin .3", _rules(("*", "deepthin", 0.3), (_TABLE, "int4-compact", 1.0), _LEFT)),
             Recipe("deepthin .1", _rules(("*", "deepthin", 0.1), (_TABLE, "int4-compact", 1.0), _LEFT)),
         )
