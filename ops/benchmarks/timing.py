@@ -127,7 +127,7 @@ def time_in_turn(
             if threads > 1:
                 time.sleep(_PAUSE)
             _times(call, 0.003 if threads == 1 else _AWAKE, clock)
-            end = clock() + (0.005 if threads == 1 else 0.015)
+            end = clock() + (0.005 if threads == 1 else 0.03)
             while clock() < end:
                 found.append(median(_times(call, _WINDOW, clock, fewest=_CALLS)))
     return [min(found) for found in medians]
