@@ -70,7 +70,7 @@ readme-table: $(STAMPS)/installed ## write the README's table of models anew fro
 screenshots: $(STAMPS)/dev ## take the pictures of the page in docs/ anew (needs Chromium: sudo apt-get install chromium)
 	@$(BIN)/python -m tests.page.screenshots
 
-image-arm64: $(STAMPS)/installed ## build the image for arm64 under emulation and try it (as root on Debian; an hour)
+image-arm64: $(STAMPS)/installed ## build the image for arm64 under emulation and try it (as root on Debian; a quarter of an hour)
 	@bash .ci/image-arm64.sh
 
 clip: $(STAMPS)/installed ## make the demo clip anew (needs flite: sudo apt-get install flite)

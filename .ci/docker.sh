@@ -1,7 +1,7 @@
 # Sourced after .ci/debian.sh by the checks that build images: Docker's programs, a daemon of our own, Debian's base image.
 
 # start_docker FOLDER: install what is missing and start a daemon whose state is in FOLDER; DOCKER_HOST and
-# DOCKER_CONFIG lead to it. Ends the script with SKIP where no daemon can run.
+# DOCKER_CONFIG lead to it. It pulls what slim_base makes. Ends the script with SKIP where no daemon can run.
 start_docker() {
     local folder=$1
     if [ "$(id -u)" != 0 ]; then
@@ -19,8 +19,15 @@ start_docker() {
         find "$folder/trixie/root" -path '*/cli-plugins/docker-*' -type f -exec cp {} "$DOCKER_CONFIG/cli-plugins/" \;
     fi
     export DOCKER_HOST=unix://$folder/docker.sock
-    setsid dockerd --host "$DOCKER_HOST" --data-root "$folder/data" --exec-root "$folder/exec" \
-        --pidfile "$folder/pid" --oom-score-adjust 0 >"$folder/dockerd.log" 2>&1 &
+    mkdir "$folder/registry"
+    python3 .ci/registry.py serve "$folder/registry" >"$folder/registry.url" 2>"$folder/registry.log" &
+    registry=$!
+    until [ -s "$folder/registry.url" ]; do
+        kill -0 "$registry" || { cat "$folder/registry.log"; exit 1; }
+        sleep 0.1
+    done
+    setsid dockerd --host "$DOCKER_HOST" --data-root "$folder/data" --exec-root "$folder/exec" --pidfile "$folder/pid" \
+        --registry-mirror "$(cat "$folder/registry.url")" --oom-score-adjust 0 >"$folder/dockerd.log" 2>&1 &
     daemon=$!
     local _
     for _ in $(seq 60); do
@@ -38,6 +45,7 @@ start_docker() {
 
 # stop_docker FOLDER: end the daemon, and unmount what it left.
 stop_docker() {
+    [ -z "${registry:-}" ] || kill "$registry" 2>/dev/null || true
     if [ -n "${daemon:-}" ]; then
         kill "$daemon" 2>/dev/null || true
         wait "$daemon" 2>/dev/null || true
@@ -47,30 +55,17 @@ stop_docker() {
 
 # slim_base FOLDER ARCHITECTURE: debian:bookworm-slim from Debian's packages, no registry needed.
 slim_base() {
-    local folder=$1 architecture=$2 excluded=() each
-    echo "making the base image from Debian's packages, with what its slim image leaves out left out"
+    local folder=$1 architecture=$2 options=() each
+    echo "making the base image for $architecture from Debian's packages, with what its slim image leaves out left out"
     for each in doc info lintian locale man groff help examples; do
-        excluded+=("--dpkgopt=path-exclude=/usr/share/$each/*")
+        options+=("--dpkgopt=path-exclude=/usr/share/$each/*")
     done
-    # What runs the programs of another processor is the kernel's business, not to be looked for.
-    # Perl comes along for a conversion that is done by then; Debian's own image has only perl-base.
+    # What runs the programs of another processor is the kernel's business, not to be looked for. As in Debian's image,
+    # packages are not synced to the disk one by one, and /bin is merged from the start rather than by Perl.
     mmdebstrap --quiet --variant=apt --mode=root --skip=check/qemu --architectures="$architecture" \
-        "${excluded[@]}" --include=tzdata,passwd \
-        --customize-hook='chroot "$1" apt-get purge --quiet --yes perl libperl5.36 perl-modules-5.36 >/dev/null' \
+        --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr --dpkgopt=force-unsafe-io \
+        "${options[@]}" --include=tzdata,passwd \
         --customize-hook='rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/* "$1"/var/log/*' \
         bookworm "$folder/slim.tar" /etc/apt/sources.list.d/debian.sources
-    # Not `docker import`, which takes every image for one of its own processor.
-    python3 - "$folder" "$architecture" <<'PYTHON'
-import hashlib, json, os, sys
-folder, architecture = sys.argv[1:]
-with open(f"{folder}/slim.tar", "rb") as layer:
-    digest = hashlib.file_digest(layer, "sha256").hexdigest()
-config = {"os": "linux", "architecture": architecture, "config": {"Cmd": ["bash"]}}
-config["rootfs"] = {"type": "layers", "diff_ids": [f"sha256:{digest}"]}
-json.dump(config, open(f"{folder}/config.json", "w"))
-manifest = [{"Config": "config.json", "RepoTags": ["debian:bookworm-slim"], "Layers": ["slim.tar"]}]
-json.dump(manifest, open(f"{folder}/manifest.json", "w"))
-PYTHON
-    tar --create --directory "$folder" manifest.json config.json slim.tar | docker load --quiet >/dev/null
-    rm "$folder/slim.tar"
+    python3 .ci/registry.py add "$folder/registry" "$architecture" "$folder/slim.tar"
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The image for arm64, built from docker/Dockerfile and started under emulation; it has to transcribe the demo's recording
-# as this machine does. Takes most of an hour, and is therefore no part of .ci/run: `make image-arm64`. Ends with PASS, or
-# with SKIP and why. Emulation says nothing about speed.
+# as this machine does. Takes a quarter of an hour, and is therefore no part of .ci/run: `make image-arm64`. Ends with
+# PASS, or with SKIP and why. Emulation says nothing about speed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . .ci/debian.sh
@@ -32,7 +32,9 @@ if [ "$(uname -m)" != aarch64 ]; then
     echo ":deepthin-aarch64:M::$magic:$mask:$work/qemu/root/usr/bin/qemu-aarch64:F" >"$binfmt/register"
     registered=1
 fi
-slim_base "$work" arm64
+for architecture in $(printf '%s\n' arm64 "$(dpkg --print-architecture)" | sort --unique); do
+    slim_base "$work" "$architecture"
+done
 
 began=$SECONDS
 docker buildx build --platform linux/arm64 --load --progress plain --tag deepthin:arm64 --file docker/Dockerfile \
