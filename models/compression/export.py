@@ -180,7 +180,9 @@ class _Exporter:
         chosen = method(compressed.plan.method)
         if not isinstance(chosen, TableMethod):
             raise CompressionError(f"{layer.name}: {chosen.name} takes no table that is looked up")
-        y = chosen.export_lookup(compressed, self._builder, layer.name, node.input[1])
+        # Whole numbers of 32 bits may look up as well; methods count with those of 64.
+        indices = self._builder.node("Cast", [node.input[1]], to=TensorProto.INT64)
+        y = chosen.export_lookup(compressed, self._builder, layer.name, indices)
         self._builder.rename(y, node.output[0])
 
     def _matmul(self, graph: onnx.GraphProto, node: NodeProto, layer: Layer, gone: set[str]) -> None:

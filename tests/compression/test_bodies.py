@@ -169,13 +169,15 @@ def test_weights_in_loops() -> None:
     np.testing.assert_allclose(_run(exported, {"x": x}), _run(reference, {"x": x}), atol=1e-5)
 
 
+@pytest.mark.parametrize("whole", [np.int64, np.int32])
 @pytest.mark.parametrize("name", ["int8", "int4", "int4-compact", "int3-compact", "int2-compact", "low-rank"])
-def test_a_table_that_is_looked_up_and_multiplied_by_is_stored_once(name: str) -> None:
+def test_a_table_that_is_looked_up_and_multiplied_by_is_stored_once(name: str, whole: type[np.integer[Any]]) -> None:
     given = tied()
+    given.graph.input[0].type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(whole))
     network = find(normalise(given).model)
     table = next(layer for layer in network.layers if layer.name == "table")
     assert (table.Q, table.R, table.op, len(table.lookups)) == (WIDTH, TOKENS, "MatMul", 1)
-    feed = {"tokens": np.array([[3, 199, 0], [7, 7, 100]])}
+    feed = {"tokens": np.array([[3, 199, 0], [7, 7, 100]], whole)}
     np.testing.assert_allclose(_run(network.model, feed), _run(given, feed), atol=1e-5)
     done = {"table": _compressed(network, "table", name)}
     exported = export(network, done)
