@@ -130,19 +130,14 @@ class _Unrolled:
 
     def _part(self, name: str, index: int, label: str) -> str:
         """One direction's part of an initial state [2, batch, H]."""
-        made = f"{self._base}.{label}.{name}"
-        self._slice(name, made, [index], [index + 1], 1)
-        return made
+        return self._slice(name, f"{label}.{name}", index, index + 1, 1)
 
     def _turned(self, name: str, label: str) -> str:
         """The steps of a value [steps, batch, ...], last one first; behind the end of a sequence they stay in place."""
+        label = f"{label}.turned"
         if self._lengths:
-            return self._node_for(
-                "ReverseSequence", [name, self._lengths], f"{label}.turned", time_axis=0, batch_axis=1
-            )
-        made = f"{self._base}.{label}.turned"
-        self._slice(name, made, [-1], [_FIRST], -1)
-        return made
+            return self._node_for("ReverseSequence", [name, self._lengths], label, time_axis=0, batch_axis=1)
+        return self._slice(name, label, -1, _FIRST, -1)
 
     def _turned_back(self, name: str, label: str) -> str:
         """The same for states [steps, 1, batch, H]."""
@@ -163,9 +158,8 @@ class _Unrolled:
             self._graph.initializer.append(numpy_helper.from_array(value, name))
         return name
 
-    def _slice(self, name: str, made: str, starts: list[int], ends: list[int], step: int) -> None:
-        given = [name]
-        for key, value in (("starts", starts), ("ends", ends), ("axes", [0]), ("steps", [step])):
-            given.append(f"{made}.{key}")
-            self._graph.initializer.append(numpy_helper.from_array(np.array(value, np.int64), given[-1]))
-        self.nodes.append(helper.make_node("Slice", given, [made]))
+    def _slice(self, name: str, label: str, start: int, end: int, step: int) -> str:
+        """Some of the first axis."""
+        bounds = {"starts": start, "ends": end, "axes": 0, "steps": step}
+        given = [self._constant(f"{label}.{key}", np.array([value])) for key, value in bounds.items()]
+        return self._node_for("Slice", [name, *given], label)

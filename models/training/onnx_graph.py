@@ -151,7 +151,8 @@ def _last_uses(nodes: Sequence[Node], outputs: Iterable[str]) -> dict[int, list[
             if name:
                 last[name] = number
     uses: dict[int, list[str]] = {}
+    kept = set(outputs)
     for name, number in last.items():
-        if name not in set(outputs):
+        if name not in kept:
             uses.setdefault(number, []).append(name)
     return uses
